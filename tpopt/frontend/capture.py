@@ -1,0 +1,26 @@
+"""torch.export with the settings tpopt needs: inference, functional, composite operators kept whole."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from tpopt.errors import UnsupportedModel
+
+
+def capture(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> ExportedProgram:
+    """Exports and functionalises. The model is not changed, nor is torch's grad mode after the call.
+
+    Raises :class:`UnsupportedModel` with the first line of export's reason; its full text is the cause.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            exported = torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
+            return exported.run_decompositions({})
+        except Exception as error:  # noqa: BLE001 - export raises whatever the model's Python code raises
+            reason = str(error).strip().splitlines() or [""]
+            raise UnsupportedModel(f"torch.export refused {type(model).__name__}: {type(error).__name__}: {reason[0]}") from error

@@ -1,0 +1,109 @@
+"""Operators without a lowering of their own: torch's decomposition of them, lowered piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from tpopt.frontend.registry import NoAlgebra
+from tpopt.ir.aten import target_name
+
+if TYPE_CHECKING:
+    from tpopt.frontend.translate import Outs, Translation, Value
+    from tpopt.ir import Stage
+
+MAX_DEPTH = 4
+
+
+@cache
+def _table() -> Mapping[Any, Callable[..., Any]]:
+    from torch._decomp import decomposition_table
+
+    return decomposition_table
+
+
+def decompose(
+    translation: Translation, node: fx.Node, args: list[Value], kwargs: Mapping[str, Value], depth: int
+) -> tuple[Outs, list[Stage]]:
+    """Results and stages of an operator through its decomposition. Raises :class:`NoAlgebra` naming the piece that has none."""
+    op: Any = node.target
+    graph = _traced(node, depth)
+    flat, _ = pytree.tree_flatten((list(node.args), dict(node.kwargs)))
+    values, _ = pytree.tree_flatten([args, dict(kwargs)], is_leaf=lambda v: not isinstance(v, (list, dict)))
+    tensors = [v for n, v in zip(flat, values, strict=True) if isinstance(n, fx.Node) and _is_fake(n)]
+    placeholders = [n for n in graph.nodes if n.op == "placeholder"]
+    env: dict[fx.Node, Any] = dict(zip(placeholders, tensors, strict=True))
+    stages: list[Stage] = []
+    for piece in graph.nodes:
+        if piece.op == "call_function":
+            env[piece] = _piece(translation, piece, env, stages, target_name(op), node.name, depth)
+        elif piece.op == "get_attr":
+            raise NoAlgebra(f"{target_name(op)} decomposes with a constant tensor")
+        elif piece.op == "output":
+            result = fx.node.map_arg(piece.args[0], lambda n: env[n])
+            return tuple(result) if isinstance(result, (list, tuple)) else (result,), stages
+    raise NoAlgebra(f"{target_name(op)} decomposes into a graph without output")
+
+
+def _traced(node: fx.Node, depth: int) -> fx.Graph:
+    op: Any = node.target
+    function = _table().get(op)
+    if function is None and op._can_decompose():
+        function = op.decompose
+    if function is None or depth >= MAX_DEPTH:
+        raise NoAlgebra(f"{target_name(op)} has no lowering and no decomposition")
+    call: Callable[..., Any] = function
+    flat, spec = pytree.tree_flatten((list(node.args), dict(node.kwargs)))
+    values = [n.meta["val"] if isinstance(n, fx.Node) else n for n in flat]
+    places = [k for k, v in enumerate(values) if isinstance(v, torch.Tensor)]
+
+    def body(*tensors: torch.Tensor) -> Any:
+        filled = list(values)
+        for place, tensor in zip(places, tensors, strict=True):
+            filled[place] = tensor
+        args, kwargs = pytree.tree_unflatten(filled, spec)
+        return call(*args, **kwargs)
+
+    fakes = [values[k] for k in places]
+    mode = next((t.fake_mode for t in fakes if isinstance(t, FakeTensor)), None)
+    if mode is None:
+        raise NoAlgebra(f"{target_name(op)} has no tensor argument to trace its decomposition with")
+    with mode, torch.no_grad():
+        return make_fx(body)(*fakes).graph
+
+
+def _is_fake(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def _piece(
+    translation: Translation, piece: fx.Node, env: dict[fx.Node, Any], stages: list[Stage], whole: str, prefix: str, depth: int
+) -> Value:
+    import operator
+
+    from tpopt.frontend.translate import arguments, used_results
+    from tpopt.ir.index import index
+
+    if piece.target is operator.getitem:
+        return env[piece.args[0]][piece.args[1]]  # type: ignore[index]
+    value = piece.meta.get("val")
+    if isinstance(value, torch.SymInt):
+        return index(translation.symbols.size(value))
+    if isinstance(value, (int, float, bool)):
+        return value
+    if not isinstance(piece.target, torch._ops.OpOverload):
+        raise NoAlgebra(f"{whole} decomposes into {piece.target}")
+    outs, kind = translation.declare(piece, prefix=f"{prefix}.")
+    args, kwargs = arguments(piece, env)
+    lowered, own, reason = translation.lower(piece, outs, used_results(piece, len(outs)), args, kwargs, depth + 1)
+    if lowered is None:
+        raise NoAlgebra(f"{whole} decomposes into {target_name(piece.target)}, which has no algebra: {reason}")
+    stages.extend(own)
+    return lowered[0] if kind == "tensor" else tuple(lowered)

@@ -1,0 +1,149 @@
+"""``trace``: a model and example inputs in, two programs over the same tensor names out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+from tpopt.errors import UnsupportedModel
+from tpopt.frontend.capture import capture
+from tpopt.frontend.symbols import Symbols
+from tpopt.frontend.translate import Translation
+from tpopt.ir import Alias, Builder, Index, Origin, Program, Tensor
+from tpopt.ir.aten import from_torch_dtype, to_numpy
+
+_USER_OUTPUT = OutputKind.USER_OUTPUT
+_WEIGHTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A model as two programs over the same names.
+
+    ``algebra`` holds what has algebra as algebra and the rest as Opaque stages; ``original`` is one Opaque stage for
+    each traced operator. Inputs of both are the user's tensor inputs, then ``states`` (buffers the model updates; the
+    runtime keeps their values and applies the aliases). ``inputs`` describes the flattened user inputs: a tensor name,
+    or ``None`` for a value that is not a tensor and was specialised on (``fixed`` holds it). ``outputs`` describes the
+    flattened results: a Tensor, an Index (a run-time integer) or a plain value.
+    """
+
+    algebra: Program
+    original: Program
+    inputs: tuple[str | None, ...]
+    fixed: tuple[Any, ...]
+    states: tuple[str, ...]
+    outputs: tuple[Any, ...]
+    in_spec: Any
+    out_spec: Any
+    weights: Mapping[str, torch.Tensor]
+    reasons: Mapping[str, str]
+
+
+def trace(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None, dynamic_shapes: Any = None
+) -> Traced:
+    """Traces ``model(*args, **kwargs)``; every dtype and device that torch.export takes.
+
+    Raises :class:`UnsupportedModel` with export's reason when the model cannot be captured as one graph.
+    """
+    exported = capture(model, args, dict(kwargs or {}), dynamic_shapes)
+    return translate_exported(exported, type(model).__name__)
+
+
+def translate_exported(exported: ExportedProgram, name: str) -> Traced:
+    """An exported program (functional, ATen) as :class:`Traced`."""
+    symbols, builder = Symbols(), Builder()
+    translation = Translation(builder, symbols, {})
+    placeholders = [n for n in exported.graph.nodes if n.op == "placeholder"]
+    mutated = {s.target for s in exported.graph_signature.output_specs if s.kind is OutputKind.BUFFER_MUTATION}
+    state_values = {**exported.state_dict, **exported.constants}
+    env: dict[Any, Any] = {}
+    user: list[Tensor] = []
+    weights: dict[str, tuple[Tensor, torch.Tensor]] = {}
+    states: dict[str, Tensor] = {}
+    state_tensors: dict[str, torch.Tensor] = {}
+    described: list[tuple[str | None, Any]] = []
+    for node, spec in zip(placeholders, exported.graph_signature.input_specs, strict=True):
+        value = node.meta.get("val")
+        if spec.kind in _WEIGHTS:
+            real = state_values[spec.target]
+            tensor = Tensor(builder.name(_clean(spec.target)), tuple(real.shape), from_torch_dtype(real.dtype))
+            if spec.target in mutated:
+                states[spec.target], state_tensors[tensor.name] = tensor, real
+            else:
+                weights[spec.target] = (tensor, real)
+                translation.constants[tensor.name] = to_numpy(real)
+            translation.origins[tensor.name] = Origin((spec.target,))
+            env[node] = tensor
+        elif spec.kind is InputKind.USER_INPUT and isinstance(value, torch.Tensor):
+            env[node] = Tensor(builder.name(node.name), symbols.shape(value), from_torch_dtype(value.dtype))
+            user.append(env[node])
+            described.append((env[node].name, None))
+        elif spec.kind is InputKind.USER_INPUT:
+            env[node] = value if value is not None else getattr(spec.arg, "value", None)
+            if isinstance(value, torch.SymInt):
+                raise UnsupportedModel(f"input {node.name} is a dynamic integer; pass it as a tensor or make it static")
+            described.append((None, env[node]))
+        else:
+            raise UnsupportedModel(f"input {node.name} is of kind {spec.kind.name}, which tpopt does not take")
+    result = translation.run(exported.graph, env, _submodules(exported))
+    return _assemble(name, exported, translation, result, user, weights, states, state_tensors, described)
+
+
+def _assemble(
+    name: str, exported: ExportedProgram, translation: Translation, result: Sequence[Any], user: list[Tensor],
+    weights: dict[str, tuple[Tensor, torch.Tensor]], states: dict[str, Tensor],
+    state_tensors: dict[str, torch.Tensor], described: list[tuple[str | None, Any]],
+) -> Traced:  # fmt: skip
+    specs = exported.graph_signature.output_specs
+    leaves = [v for v, s in zip(result, specs, strict=True) if s.kind is _USER_OUTPUT]
+    outputs = [v for v in leaves if isinstance(v, Tensor)]
+    aliases: list[Alias] = []
+    for value, spec in zip(result, specs, strict=True):
+        if spec.kind is OutputKind.BUFFER_MUTATION:
+            aliases.append(Alias(len(outputs), states[str(spec.target)].name))
+        elif spec.kind is OutputKind.USER_INPUT_MUTATION:
+            aliases.append(Alias(len(outputs), str(spec.target)))
+        elif spec.kind is _USER_OUTPUT:
+            continue
+        else:
+            raise UnsupportedModel(f"output of kind {spec.kind.name} has no meaning for inference")
+        outputs.append(value)
+    common: dict[str, Any] = {
+        "name": _clean(name) or "model",
+        "inputs": (*user, *states.values()),
+        "weights": tuple(t for t, _ in weights.values()),
+        "outputs": tuple(outputs),
+        "aliases": tuple(aliases),
+        "symbols": translation.symbols.all,
+        "constants": translation.constants,
+        "origins": translation.origins,
+    }
+    return Traced(
+        algebra=Program(stages=tuple(translation.builder.stages), **common).validate(),
+        original=Program(stages=tuple(translation.originals), **common).validate(),
+        inputs=tuple(n for n, _ in described),
+        fixed=tuple(v for _, v in described),
+        states=tuple(t.name for t in states.values()),
+        outputs=tuple(v if isinstance(v, (Tensor, Index)) else v for v in leaves),
+        in_spec=exported.call_spec.in_spec,
+        out_spec=exported.call_spec.out_spec,
+        weights={**{t.name: real for t, real in weights.values()}, **state_tensors},
+        reasons=translation.reasons,
+    )
+
+
+def _submodules(exported: ExportedProgram) -> dict[str, Any]:
+    return {name: module for name, module in exported.graph_module.named_children()}
+
+
+def _clean(name: str) -> str:
+    cleaned = "".join(c if c.isalnum() or c in "_." else "_" for c in name)
+    return cleaned if cleaned[:1].isalpha() or cleaned[:1] == "_" else f"_{cleaned}"
+
+

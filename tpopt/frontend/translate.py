@@ -1,0 +1,216 @@
+"""A functional FX graph of ATen operators -> algebra stages and, beside them, the original calls.
+
+Each operator is tried in this order: its lowering; its torch decomposition, lowered piece by piece; opaque. Whatever
+happens inside, the tensors an operator yields keep one name in both programs.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import fx
+
+from tpopt.errors import InvalidProgram, TpoptError, UnsupportedModel
+from tpopt.frontend.context import Context
+from tpopt.frontend.registry import NoAlgebra, lowerings
+from tpopt.frontend.sources import origin_of
+from tpopt.frontend.symbols import Symbols
+from tpopt.ir import Builder, Index, Opaque, Origin, Stage, Tensor, index
+from tpopt.ir.aten import encode, from_torch_dtype, target_name
+from tpopt.ir.program import Array
+from tpopt.ir.stages import Attribute
+from tpopt.ir.walk import map_stage_tensors
+
+Outs: TypeAlias = tuple[Tensor | None, ...]
+Value: TypeAlias = Any  # Tensor | Index | number | str | None | tuple of these
+_FAILURES = (TpoptError, ValueError, TypeError, LookupError, AttributeError, AssertionError, RuntimeError, ArithmeticError)
+
+
+@dataclass
+class Translation:
+    """What translating a graph yields, filled in node by node."""
+
+    builder: Builder
+    symbols: Symbols
+    constants: dict[str, Array]
+    originals: list[Opaque] = field(default_factory=list)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def run(self, graph: fx.Graph, env: dict[fx.Node, Value], modules: Mapping[str, Any]) -> Value:
+        """Translates every node after the placeholders (which ``env`` holds); returns the output's value."""
+        for node in graph.nodes:
+            if node.op == "call_function":
+                env[node] = self._call(node, env, modules)
+            elif node.op == "get_attr":
+                env[node] = _attribute(modules, node.target)
+            elif node.op == "output":
+                return fx.node.map_arg(node.args[0], lambda n: env[n])
+        raise UnsupportedModel("the graph has no output node")
+
+    def _call(self, node: fx.Node, env: dict[fx.Node, Value], modules: Mapping[str, Any]) -> Value:
+        if node.target is operator.getitem:
+            return env[node.args[0]][node.args[1]]  # type: ignore[index]
+        result = node.meta.get("val")
+        if isinstance(result, torch.SymInt):
+            return index(self.symbols.size(result))
+        if isinstance(result, (int, float, bool)):
+            return result
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            from tpopt.frontend.control import translate_control
+
+            return translate_control(self, node, env, modules)
+        if not isinstance(node.target, torch._ops.OpOverload):
+            raise UnsupportedModel(f"{node.name} calls {node.target}, which is no ATen operator ({'; '.join(origin_of(node).lines)})")
+        return self._operator(node, env)
+
+    def _operator(self, node: fx.Node, env: dict[fx.Node, Value]) -> Value:
+        target = target_name(node.target)
+        outs, shape = self.declare(node)
+        args, kwargs = arguments(node, env)
+        call = self._original(target, outs, args, kwargs, node)
+        origin = origin_of(node)
+        used = used_results(node, len(outs))
+        lowered, stages, reason = self.lower(node, outs, used, args, kwargs)
+        if lowered is None:
+            self.originals.append(call)
+            self.builder.add(call)
+            self.reasons[call.outs[0].name if call.outs else node.name] = reason
+            lowered = outs
+        else:
+            for stage in stages:
+                self.builder.add(stage)
+                self.origins.update(dict.fromkeys((o.name for o in stage.outs), origin))
+            if any(o is not None and lowered[k] is o for k, o in enumerate(outs)):
+                self.originals.append(call)
+        self.origins.update(dict.fromkeys((o.name for o in outs if o is not None), origin))
+        return lowered[0] if shape == "tensor" else tuple(lowered)
+
+    def declare(self, node: fx.Node, prefix: str = "") -> tuple[Outs, str]:
+        """The tensors a node yields, named after it; whether it is one tensor or a tuple."""
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor):
+            return (self._tensor(self.builder.name(prefix + node.name), value),), "tensor"
+        if not isinstance(value, (list, tuple)):
+            return (), "tuple"
+        return tuple(
+            self._tensor(self.builder.name(f"{prefix}{node.name}.{k}"), v) if isinstance(v, torch.Tensor) else None
+            for k, v in enumerate(value)
+        ), "tuple"
+
+    def _tensor(self, name: str, value: torch.Tensor) -> Tensor:
+        return Tensor(name, self.symbols.shape(value), from_torch_dtype(value.dtype))
+
+    def _original(self, target: str, outs: Sequence[Tensor | None], args: Any, kwargs: Any, node: fx.Node) -> Opaque:
+        effectful = torch.Tag.nondeterministic_seeded in node.target.tags or node.target._schema.is_mutable  # type: ignore[union-attr]
+        encoded = tuple(encode(a, _leaf) for a in args)
+        keywords = tuple((k, encode(v, _leaf)) for k, v in sorted(kwargs.items()))
+        return Opaque(tuple(o for o in outs if o is not None), target, encoded, keywords, bool(effectful))
+
+    def lower(
+        self, node: fx.Node, outs: Outs, used: tuple[bool, ...], args: list[Value], kwargs: Mapping[str, Value], depth: int = 0
+    ) -> tuple[Outs | None, list[Stage], str]:
+        """Algebra of one operator: ``(results, stages, "")``, or ``(None, [], reason)`` when it stays whole."""
+        op: Any = node.target
+        rule = lowerings().get(target_name(op))
+        builder = _Nested(self.builder)
+        try:
+            if rule is None:
+                from tpopt.frontend.decompose import decompose
+
+                results, stages = decompose(self, node, args, kwargs, depth)
+            else:
+                base = next((o.name for o in outs if o is not None), node.name)
+                context = Context(target_name(op), builder, base, outs, used, self.constants)
+                result = rule(context, *_by_schema(op, args, kwargs))
+                results, stages = result if isinstance(result, tuple) else (result,), builder.stages
+            return (*self._rename(outs, used, results, stages), "")
+        except NoAlgebra as refusal:
+            return None, [], str(refusal)
+        except _FAILURES as error:
+            return None, [], f"its lowering failed: {type(error).__name__}: {error}"
+
+    def _rename(
+        self, outs: Outs, used: tuple[bool, ...], results: Outs, stages: list[Stage]
+    ) -> tuple[Outs, list[Stage]]:
+        """Gives the results of a lowering the names that torch's results have."""
+        own = {o for s in stages for o in s.outs}
+        renamed: dict[Tensor, Tensor] = {}
+        final: list[Tensor | None] = []
+        for k, out in enumerate(outs):
+            got = results[k] if k < len(results) else None
+            if out is None or (got is None and not used[k]):
+                final.append(None)
+                continue
+            if got is None or tuple(map(index, got.shape)) != tuple(map(index, out.shape)) or got.dtype is not out.dtype:
+                raise InvalidProgram(f"result {k} should be {out!r}, the lowering gave {got!r}")
+            if got in own and got not in renamed:
+                renamed[got] = Tensor(out.name, got.shape, got.dtype, got.layout, got.structure)
+            final.append(renamed.get(got, got))
+        return tuple(final), [map_stage_tensors(s, lambda t: renamed.get(t, t)) for s in stages]
+
+
+class _Nested(Builder):
+    """Collects one operator's stages apart, with names from the outer builder."""
+
+    def __init__(self, outer: Builder) -> None:
+        super().__init__()
+        self._outer = outer
+
+    def name(self, base: str) -> str:
+        return self._outer.name(base)
+
+
+def _attribute(modules: Mapping[str, Any], target: Any) -> Any:
+    if target not in modules:
+        raise UnsupportedModel(f"the graph reads attribute {target!r}, which is neither an input nor a weight")
+    return modules[target]
+
+
+def _leaf(value: Any) -> Attribute | None:
+    return value if isinstance(value, (Tensor, Index)) else None
+
+
+def arguments(node: fx.Node, env: dict[fx.Node, Value]) -> tuple[Any, dict[str, Any]]:
+    boxed = fx.node.map_arg((node.args, node.kwargs), lambda n: _Boxed(env[n]))  # tuples must not be mapped into again
+    args, kwargs = boxed
+    return _unbox(args), {k: _unbox(v) for k, v in kwargs.items()}
+
+
+@dataclass(frozen=True)
+class _Boxed:
+    value: Any
+
+
+def _unbox(value: Any) -> Any:
+    if isinstance(value, _Boxed):
+        return value.value
+    if isinstance(value, (list, tuple)):
+        return [_unbox(v) for v in value]
+    return value
+
+
+def _by_schema(op: Any, args: list[Value], kwargs: Mapping[str, Value]) -> list[Value]:
+    """Positional arguments for a lowering: every schema argument in order, defaults filled in."""
+    filled = list(args)
+    for argument in op._schema.arguments[len(filled) :]:
+        if argument.name in kwargs:
+            filled.append(kwargs[argument.name])
+        elif argument.has_default_value():
+            filled.append(argument.default_value)
+        else:
+            raise InvalidProgram(f"argument {argument.name} of {op} is missing")
+    return filled
+
+
+def used_results(node: fx.Node, count: int) -> tuple[bool, ...]:
+    if isinstance(node.meta.get("val"), torch.Tensor):
+        return (True,)
+    picked = {u.args[1] for u in node.users if u.target is operator.getitem}
+    whole = any(u.target is not operator.getitem for u in node.users)
+    return tuple(whole or k in picked for k in range(count))
+

@@ -1,0 +1,120 @@
+"""Proofs about index expressions: sign and interval facts that hold for every iterator and symbol value."""
+
+from __future__ import annotations
+
+from tpopt.ir.index import (
+    FloorDiv,
+    Index,
+    IndexLike,
+    Iter,
+    Lookup,
+    Mod,
+    Symbol,
+    add,
+    index,
+    multiply,
+    substitute,
+)
+
+_ROUNDS = 24
+
+
+def _extremes(atom: Iter | FloorDiv | Mod | Lookup) -> tuple[Index | None, Index | None]:
+    """Inclusive lower and upper bound of an atom as indices over symbols and other atoms; ``None`` when unknown."""
+    if isinstance(atom, Iter):
+        return index(0), index(atom.extent) - 1
+    if isinstance(atom, Lookup):
+        return atom.low, atom.high - 1
+    if isinstance(atom, Mod):
+        return index(0), atom.denominator - 1
+    if atom.denominator.constant is None:
+        return (index(0), None) if nonnegative(atom.numerator) and nonnegative(atom.denominator) else (None, None)
+    low, high = interval(atom.numerator)
+    d = atom.denominator.constant
+    return (None if low is None else index(low // d), None if high is None else index(high // d))
+
+
+def _nonnegative_symbols(value: Index) -> bool:
+    """Sufficient test for a polynomial in symbols: shift each to its lower bound, then look at the signs."""
+    shifted = substitute(value, {s: s + s.low for s in value.atoms if isinstance(s, Symbol) and s.low})
+    if all(c >= 0 for c, _ in shifted.terms):
+        return all(isinstance(a, Symbol) for a in shifted.atoms)
+    capped = value
+    for symbol in [s for s in value.atoms if isinstance(s, Symbol) and s.high is not None]:
+        if all(c <= 0 for c, _ in capped.coefficient(symbol).terms):
+            capped = substitute(capped, {symbol: symbol.high})
+    shifted = substitute(capped, {s: s + s.low for s in capped.atoms if isinstance(s, Symbol) and s.low})
+    return all(c >= 0 for c, _ in shifted.terms) and all(isinstance(a, Symbol) for a in shifted.atoms)
+
+
+def _linear(value: Index, atom: object) -> bool:
+    return all(atoms.count(atom) <= 1 for _, atoms in value.terms)  # type: ignore[arg-type]
+
+
+def minimum(value: IndexLike) -> Index | None:
+    """A lower bound of ``value`` over its iterators, as a polynomial in symbols; ``None`` when none is found."""
+    current = index(value)
+    for _ in range(_ROUNDS):
+        bound = [a for a in current.atoms if not isinstance(a, Symbol)]
+        if not bound:
+            return current
+        for atom in bound:
+            if not _linear(current, atom):
+                return None
+            coefficient = current.coefficient(atom)
+            low, high = _extremes(atom)
+            rest = add(current, multiply(multiply(coefficient, atom), -1))
+            if low is not None and nonnegative(coefficient):
+                current = add(rest, multiply(coefficient, low))
+                break
+            if high is not None and nonnegative(-coefficient):
+                current = add(rest, multiply(coefficient, high))
+                break
+        else:
+            return None
+    return None
+
+
+def nonnegative(value: IndexLike) -> bool:
+    """Whether ``value >= 0`` is proved for all iterator and symbol values (False means: not proved)."""
+    canonical = index(value)
+    known = canonical.constant
+    if known is not None:
+        return known >= 0
+    low = minimum(canonical)
+    return low is not None and _nonnegative_symbols(low)
+
+
+def interval(value: IndexLike) -> tuple[int | None, int | None]:
+    """Inclusive integer bounds ``(low, high)``; an end is ``None`` where it is not a known number."""
+    canonical = index(value)
+    low, negated = minimum(canonical), minimum(-canonical)
+    low_number = _number(low, smallest=True)
+    high_number = _number(negated, smallest=True)
+    return low_number, None if high_number is None else -high_number
+
+
+def _number(value: Index | None, *, smallest: bool) -> int | None:
+    if value is None:
+        return None
+    for symbol in [a for a in value.atoms if isinstance(a, Symbol)]:
+        coefficient = value.coefficient(symbol)
+        if nonnegative(coefficient):
+            value = substitute(value, {symbol: symbol.low})
+        elif nonnegative(-coefficient) and symbol.high is not None:
+            value = substitute(value, {symbol: symbol.high})
+        else:
+            return None
+    return value.constant
+
+
+def within(value: IndexLike, low: IndexLike, high: IndexLike) -> bool:
+    """Whether ``low <= value < high`` is proved."""
+    v = index(value)
+    return nonnegative(v - low) and nonnegative(index(high) - 1 - v)
+
+
+def outside(value: IndexLike, low: IndexLike, high: IndexLike) -> bool:
+    """Whether ``low <= value < high`` is proved false everywhere."""
+    v = index(value)
+    return nonnegative(index(low) - 1 - v) or nonnegative(v - high)
