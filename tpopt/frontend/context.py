@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
+from tpopt.frontend.own_weights import OwnWeights
 from tpopt.frontend.registry import NoAlgebra
-from tpopt.ir import Builder, DType, Iter, Scalar, Stage, Tensor
+from tpopt.ir import Builder, DType, Iter, Kernel, Scalar, Stage, Structure, Tensor, position
 from tpopt.ir.index import Index, IndexLike
 from tpopt.ir.program import Array
+from tpopt.ir.stages import Attribute
 from tpopt.ir.terms import Number, as_scalar, cast
+from tpopt.ir.walk import stage_reads
+
+Operand: TypeAlias = "Tensor | Index | Number"
+"""What a pointwise operator takes: a tensor, a run-time integer or a Python number."""
+
+
+class Nested(Builder):
+    """Collects some stages apart, with names from the outer builder."""
+
+    def __init__(self, outer: Builder) -> None:
+        super().__init__()
+        self._outer = outer
+
+    def name(self, base: str) -> str:
+        """A name that is free in the outer builder; it is taken there too."""
+        return self._outer.name(base)
 
 
 @dataclass
@@ -17,7 +36,8 @@ class Context:
     """One operator being lowered.
 
     ``outs`` are the results torch promises (name, shape, dtype; ``None`` for a result that is no tensor); ``used`` says
-    which of them somebody reads. ``constants`` are the values of weights.
+    which of them somebody reads. ``constants`` are the values of weights; ``own`` holds those that lowerings add.
+    ``row_major`` are the arguments whose memory torch lays out in row-major order from its start.
     """
 
     target: str
@@ -26,6 +46,8 @@ class Context:
     outs: tuple[Tensor | None, ...]
     used: tuple[bool, ...]
     constants: Mapping[str, Array]
+    own: OwnWeights
+    row_major: frozenset[Tensor] = frozenset()
 
     @property
     def out(self) -> Tensor:
@@ -57,6 +79,28 @@ class Context:
 
         return tensor(self.builder.name(f"{self.base}.{suffix}"), shape, dtype)
 
+    def weight(self, name: str, shape: Sequence[IndexLike], dtype: DType, structure: Structure) -> Tensor:
+        """A weight given by a formula; the same structure asked for twice is the same tensor."""
+        return self.own.structured(name, shape, dtype, structure)
+
+    def table(self, name: str, values: Array, dtype: DType) -> Tensor:
+        """A weight with the given values; equal values asked for twice are the same tensor."""
+        return self.own.table(name, values, dtype)
+
+    def kernel(
+        self, implementation: str, reads: Sequence[Tensor], write: Callable[[Context], Sequence[Tensor]], **parameters: Attribute
+    ) -> tuple[Tensor, ...]:
+        """Adds a Kernel stage; its algebra is what ``write`` adds to the context it is given, its outputs what that returns.
+
+        ``reads`` are the call's operands in order; formulas that the algebra uses are added behind them.
+        """
+        inner = replace(self, builder=Nested(self.builder))
+        outs, stages = tuple(write(inner)), tuple(inner.builder.stages)
+        known = {*reads, *(o for s in stages for o in s.outs)}
+        formulas = dict.fromkeys(t for s in stages for t in stage_reads(s) if t not in known)
+        self.add(Kernel(outs, implementation, (*reads, *formulas), stages, tuple(sorted(parameters.items()))))
+        return outs
+
     def add(self, stage: Stage) -> Stage:
         """Appends a stage."""
         return self.builder.add(stage)
@@ -66,8 +110,10 @@ class Context:
         return NoAlgebra(reason)
 
 
-def broadcast(source: Tensor | Number, indices: Sequence[Iter | Index], dtype: DType) -> Scalar:
+def broadcast(source: Operand, indices: Sequence[Iter | Index], dtype: DType) -> Scalar:
     """``source`` read at the last of ``indices`` under torch's broadcasting, converted to ``dtype``."""
+    if isinstance(source, Index):
+        return position(source, dtype)
     if not isinstance(source, Tensor):
         return as_scalar(source, dtype)
     own = list(indices[len(indices) - source.rank :]) if source.rank else []

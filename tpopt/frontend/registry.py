@@ -13,11 +13,12 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from tpopt.errors import TpoptError
 
 Lowering: TypeAlias = Callable[..., Any]
+Function = TypeVar("Function", bound=Lowering)
 
 
 class NoAlgebra(TpoptError):
@@ -30,8 +31,8 @@ class Lowerings:
     def __init__(self) -> None:
         self.table: dict[str, Lowering] = {}
 
-    def __call__(self, *targets: str) -> Callable[[Lowering], Lowering]:
-        def register(function: Lowering) -> Lowering:
+    def __call__(self, *targets: str) -> Callable[[Function], Function]:
+        def register(function: Function) -> Function:
             for target in targets:
                 if target in self.table:
                     raise TpoptError(f"{target} is lowered twice in {function.__module__}")
@@ -43,7 +44,7 @@ class Lowerings:
 
 @cache
 def lowerings() -> Mapping[str, Lowering]:
-    """All lowerings of :mod:`tpopt.frontend.lowerings`. Raises :class:`TpoptError` when two files claim one operator."""
+    """All of :mod:`tpopt.frontend.lowerings`. Raises :class:`TpoptError` when two files claim one operator."""
     import tpopt.frontend.lowerings as package
 
     table: dict[str, Lowering] = {}

@@ -16,6 +16,7 @@ from tpopt.frontend.symbols import Symbols
 from tpopt.frontend.translate import Translation
 from tpopt.ir import Alias, Builder, Index, Origin, Program, Tensor
 from tpopt.ir.aten import from_torch_dtype, to_numpy
+from tpopt.ir.walk import stage_reads
 
 _USER_OUTPUT = OutputKind.USER_OUTPUT
 _WEIGHTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
@@ -114,10 +115,13 @@ def _assemble(
         else:
             raise UnsupportedModel(f"output of kind {spec.kind.name} has no meaning for inference")
         outputs.append(value)
+    stages = tuple(translation.builder.stages)
+    read = {*outputs, *(t for stage in stages for t in stage_reads(stage))} if translation.own.all else set()
+    own = tuple(t for t in translation.own.all if t in read)
     common: dict[str, Any] = {
         "name": _clean(name) or "model",
         "inputs": (*user, *states.values()),
-        "weights": tuple(t for t, _ in weights.values()),
+        "weights": (*(t for t, _ in weights.values()), *own),
         "outputs": tuple(outputs),
         "aliases": tuple(aliases),
         "symbols": translation.symbols.all,
@@ -125,7 +129,7 @@ def _assemble(
         "origins": translation.origins,
     }
     return Traced(
-        algebra=Program(stages=tuple(translation.builder.stages), **common).validate(),
+        algebra=Program(stages=stages, **common).validate(),
         original=Program(stages=tuple(translation.originals), **common).validate(),
         inputs=tuple(n for n, _ in described),
         fixed=tuple(v for _, v in described),

@@ -15,7 +15,8 @@ import torch
 from torch import fx
 
 from tpopt.errors import InvalidProgram, TpoptError, UnsupportedModel
-from tpopt.frontend.context import Context
+from tpopt.frontend.context import Context, Nested
+from tpopt.frontend.own_weights import OwnWeights
 from tpopt.frontend.registry import NoAlgebra, lowerings
 from tpopt.frontend.sources import origin_of
 from tpopt.frontend.symbols import Symbols
@@ -27,6 +28,12 @@ from tpopt.ir.walk import map_stage_tensors
 
 Outs: TypeAlias = tuple[Tensor | None, ...]
 Value: TypeAlias = Any  # Tensor | Index | number | str | None | tuple of these
+_ASSERTIONS = (
+    "aten._assert_scalar.default",
+    "aten._assert_tensor_metadata.default",
+    "aten.sym_constrain_range.default",
+    "aten.sym_constrain_range_for_size.default",
+)
 _FAILURES = (TpoptError, ValueError, TypeError, LookupError, AttributeError, AssertionError, RuntimeError, ArithmeticError)
 
 
@@ -40,6 +47,10 @@ class Translation:
     originals: list[Opaque] = field(default_factory=list)
     origins: dict[str, Origin] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
+    own: OwnWeights = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.own = OwnWeights(self.builder, self.constants)
 
     def run(self, graph: fx.Graph, env: dict[fx.Node, Value], modules: Mapping[str, Any]) -> Value:
         """Translates every node after the placeholders (which ``env`` holds); returns the output's value."""
@@ -60,6 +71,8 @@ class Translation:
             return index(self.symbols.size(result))
         if isinstance(result, (int, float, bool)):
             return result
+        if isinstance(result, torch.SymBool) or _asserts(node.target):
+            return None  # what torch checks about symbols is in their ranges
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             from tpopt.frontend.control import translate_control
 
@@ -117,7 +130,7 @@ class Translation:
         """Algebra of one operator: ``(results, stages, "")``, or ``(None, [], reason)`` when it stays whole."""
         op: Any = node.target
         rule = lowerings().get(target_name(op))
-        builder = _Nested(self.builder)
+        builder = Nested(self.builder)
         try:
             if rule is None:
                 from tpopt.frontend.decompose import decompose
@@ -125,7 +138,8 @@ class Translation:
                 results, stages = decompose(self, node, args, kwargs, depth)
             else:
                 base = next((o.name for o in outs if o is not None), node.name)
-                context = Context(target_name(op), builder, base, outs, used, self.constants)
+                memory = _row_major(node, args)
+                context = Context(target_name(op), builder, base, outs, used, self.constants, self.own, memory)
                 result = rule(context, *_by_schema(op, args, kwargs))
                 results, stages = result if isinstance(result, tuple) else (result,), builder.stages
             return (*self._rename(outs, used, results, stages), "")
@@ -154,15 +168,8 @@ class Translation:
         return tuple(final), [map_stage_tensors(s, lambda t: renamed.get(t, t)) for s in stages]
 
 
-class _Nested(Builder):
-    """Collects one operator's stages apart, with names from the outer builder."""
-
-    def __init__(self, outer: Builder) -> None:
-        super().__init__()
-        self._outer = outer
-
-    def name(self, base: str) -> str:
-        return self._outer.name(base)
+def _asserts(target: Any) -> bool:
+    return isinstance(target, torch._ops.OpOverload) and target_name(target) in _ASSERTIONS
 
 
 def _attribute(modules: Mapping[str, Any], target: Any) -> Any:
@@ -192,6 +199,16 @@ def _unbox(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_unbox(v) for v in value]
     return value
+
+
+def _row_major(node: fx.Node, args: Sequence[Value]) -> frozenset[Tensor]:
+    """Arguments whose memory is their row-major order, by torch's own strides."""
+    found = []
+    for source, value in zip(node.args, args, strict=True):
+        fake = source.meta.get("val") if isinstance(source, fx.Node) else None
+        if isinstance(fake, torch.Tensor) and isinstance(value, Tensor) and fake.is_contiguous() and not fake.storage_offset():
+            found.append(value)
+    return frozenset(found)
 
 
 def _by_schema(op: Any, args: list[Value], kwargs: Mapping[str, Value]) -> list[Value]:

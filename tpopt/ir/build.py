@@ -8,7 +8,7 @@ from tpopt.ir.bounds import outside, within
 from tpopt.ir.dtypes import DType
 from tpopt.ir.index import Index, IndexLike, Iter, Size, index, size
 from tpopt.ir.stages import Compute, Stage
-from tpopt.ir.terms import Apply, Bound, Const, Guard, Position, Reduce, Scalar, ScalarLike, Select, Tensor, as_scalar, cast
+from tpopt.ir.terms import Apply, Bound, Guard, Position, Reduce, Scalar, ScalarLike, Select, Tensor, as_scalar, cast, const
 
 FALSE = Bound(index(1), index(0), index(1))
 
@@ -63,7 +63,7 @@ def position(where_: IndexLike, dtype: DType = DType.I64) -> Scalar:
     """The value of an index as a scalar of ``dtype``; a literal where it is known."""
     known = index(where_).constant
     if known is not None:
-        return cast(Const(known, DType.I64), dtype) if not dtype.is_integer else Const(known, dtype)
+        return const(known, dtype)
     return cast(Position(index(where_)), dtype)
 
 

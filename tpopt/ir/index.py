@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 
 from tpopt.errors import InvalidProgram
 from tpopt.ir.intern import Term
+from tpopt.ir.names import quoted
 
 if TYPE_CHECKING:
     from tpopt.ir.terms import Tensor
@@ -68,12 +69,22 @@ class Index(Term, _Arithmetic):
             return "0"
         parts: list[str] = []
         for coefficient, atoms in self.terms:
-            factors = [a.text for a in atoms]
+            alone = coefficient == 1 and len(atoms) == 1
+            factors = [a.text if alone or not isinstance(a, (FloorDiv, Mod)) else f"({a.text})" for a in atoms]
             if abs(coefficient) != 1 or not atoms:
                 factors.insert(0, str(abs(coefficient)))
             sign = "-" if coefficient < 0 else "+"
             parts.append((sign if parts or coefficient < 0 else "") + "*".join(factors))
         return "".join(parts)
+
+    @property
+    def operand_text(self) -> str:
+        """The text as the operand of a division: in parentheses unless it is one name or number."""
+        lone = len(self.terms) == 1 and self.terms[0][0] == 1 and len(self.terms[0][1]) == 1
+        number = self.constant
+        if (lone and not isinstance(self.terms[0][1][0], (FloorDiv, Mod))) or (number is not None and number >= 0):
+            return self.text
+        return f"({self.text})"
 
     @property
     def constant(self) -> int | None:
@@ -102,7 +113,7 @@ class Index(Term, _Arithmetic):
                 rest = list(atoms)
                 rest.remove(atom)
                 picked.append((c, tuple(rest)))
-        return _collect(picked)
+        return collect(picked)
 
     def __str__(self) -> str:
         return self.text
@@ -117,9 +128,16 @@ class Iter(Term, _Arithmetic):
     name: str
     extent: Size
 
-    @property
+    def __post_init__(self) -> None:
+        extent = size(self.extent)
+        if isinstance(extent, int) and extent < 0:
+            raise InvalidProgram(f"iterator {self.name}: its extent {extent} is negative")
+        object.__setattr__(self, "extent", extent)
+
+    @cached_property
     def text(self) -> str:
-        return self.name
+        """The name as program text writes it."""
+        return quoted(self.name)
 
     def __str__(self) -> str:
         return self.name
@@ -136,9 +154,10 @@ class Symbol(Term, _Arithmetic):
     low: int = 0
     high: int | None = None
 
-    @property
+    @cached_property
     def text(self) -> str:
-        return self.name
+        """The name as program text writes it."""
+        return quoted(self.name)
 
     def __str__(self) -> str:
         return self.name
@@ -156,7 +175,7 @@ class FloorDiv(Term, _Arithmetic):
 
     @cached_property
     def text(self) -> str:
-        return f"({self.numerator.text})//({self.denominator.text})"
+        return f"{self.numerator.operand_text}//{self.denominator.operand_text}"
 
     def __repr__(self) -> str:
         return self.text
@@ -171,7 +190,7 @@ class Mod(Term, _Arithmetic):
 
     @cached_property
     def text(self) -> str:
-        return f"({self.numerator.text})%({self.denominator.text})"
+        return f"{self.numerator.operand_text}%{self.denominator.operand_text}"
 
     def __repr__(self) -> str:
         return self.text
@@ -195,7 +214,7 @@ class Lookup(Term, _Arithmetic):
     @cached_property
     def text(self) -> str:
         where = ",".join(i.text for i in self.indices)
-        return f"{self.tensor.name}[{where}]{{{self.low.text}:{self.high.text}}}"
+        return f"{quoted(self.tensor.name)}[{where}]{{{self.low.text}:{self.high.text}}}"
 
     def __repr__(self) -> str:
         return self.text
@@ -211,7 +230,8 @@ def _atom_key(atom: Atom) -> tuple[int, str, str]:
     return (_RANK[type(atom)], atom.text, extent)
 
 
-def _collect(monomials: Iterable[Monomial]) -> Index:
+def collect(monomials: Iterable[Monomial]) -> Index:
+    """The canonical sum of monomials in any order, their atoms in any order."""
     sums: dict[tuple[Atom, ...], int] = {}
     for coefficient, atoms in monomials:
         key = tuple(sorted(atoms, key=_atom_key)) if len(atoms) > 1 else atoms
@@ -241,13 +261,13 @@ def size(value: IndexLike) -> Size:
 
 def add(*values: IndexLike) -> Index:
     """Sum of indices."""
-    return _collect(m for v in values for m in index(v).terms)
+    return collect(m for v in values for m in index(v).terms)
 
 
 def multiply(left: IndexLike, right: IndexLike) -> Index:
     """Product of indices, expanded."""
     a, b = index(left), index(right)
-    return _collect((ca * cb, aa + ab) for ca, aa in a.terms for cb, ab in b.terms)
+    return collect((ca * cb, aa + ab) for ca, aa in a.terms for cb, ab in b.terms)
 
 
 def product(values: Iterable[IndexLike]) -> Size:
@@ -283,7 +303,7 @@ def map_atoms(where: IndexLike, replace: Callable[[Atom], IndexLike | None]) -> 
                 new = Lookup(atom.tensor, inner, map_atoms(atom.low, replace), map_atoms(atom.high, replace))
             part = multiply(part, atom if new is None else new)
         total.extend(part.terms)
-    return _collect(total)
+    return collect(total)
 
 
 def walk_atoms(where: IndexLike) -> tuple[Atom, ...]:

@@ -20,7 +20,8 @@ def _key_part(value: Any) -> Any:
         return tuple(_key_part(v) for v in value)
     if isinstance(value, (bool, float, complex)):
         return (type(value).__name__, repr(value))
-    return value
+    identity = getattr(value, "identity", None)
+    return value if identity is None else identity
 
 
 class Interned(type):

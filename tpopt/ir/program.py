@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -62,6 +62,17 @@ class Program:
     origins: Mapping[str, Origin] = field(default_factory=_empty, compare=False, repr=False)
 
     @cached_property
+    def identity(self) -> tuple[object, ...]:
+        """What makes two nested programs the same to a stage that holds them: everything but their origins."""
+        values = tuple((name, id(array)) for name, array in self.constants.items())
+        own = (self.name, self.inputs, self.weights, self.stages, self.outputs, self.aliases, self.symbols)
+        return ("Program", *own, values)
+
+    def __reduce__(self) -> tuple[Callable[..., Program], tuple[object, ...]]:
+        """Pickles as text, which is flat however deep the terms are."""
+        return _restore, (str(self), dict(self.constants), dict(self.origins))
+
+    @cached_property
     def producers(self) -> Mapping[Tensor, Stage]:
         """The stage that defines each tensor."""
         return MappingProxyType({out: stage for stage in self.stages for out in stage.outs})
@@ -117,5 +128,7 @@ class Program:
         return print_program(self)
 
 
+def _restore(text: str, constants: dict[str, Array], origins: dict[str, Origin]) -> Program:
+    from tpopt.ir.parse import parse_program
 
-
+    return replace(parse_program(text), constants=MappingProxyType(constants), origins=MappingProxyType(origins))

@@ -44,8 +44,9 @@ class Structure(Term):
             raise UnknownName("structure", self.kind, sorted(KINDS))
 
     def __str__(self) -> str:
-        inner = ",".join(str(p).replace(" ", "") for p in self.parameters)
-        return f"{self.kind}({inner})" if self.parameters else self.kind
+        from tpopt.ir.text import print_structure
+
+        return print_structure(self)
 
     __repr__ = __str__
 

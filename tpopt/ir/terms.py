@@ -6,7 +6,7 @@ Every term knows its ``dtype``; operands of one function have one type, so each 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -14,7 +14,7 @@ from typing import TypeAlias
 from tpopt.errors import InvalidProgram
 from tpopt.ir.dtypes import DType
 from tpopt.ir.functions import function, monoid
-from tpopt.ir.index import Index, IndexLike, Iter, Size, index
+from tpopt.ir.index import Index, IndexLike, Iter, Size, index, size
 from tpopt.ir.intern import Term
 from tpopt.ir.structure import DENSE, Structure
 
@@ -73,6 +73,12 @@ class Tensor(Term):
     layout: str = ""
     structure: Structure = DENSE
 
+    def __post_init__(self) -> None:
+        shape = tuple(size(e) for e in self.shape)
+        if any(isinstance(e, int) and e < 0 for e in shape):
+            raise InvalidProgram(f"tensor {self.name}: its shape {list(map(str, shape))} has a negative extent")
+        object.__setattr__(self, "shape", shape)
+
     @property
     def rank(self) -> int:
         return len(self.shape)
@@ -81,7 +87,7 @@ class Tensor(Term):
         indices = where if isinstance(where, tuple) else (where,)
         return Read(self, tuple(index(i) for i in indices))
 
-    def at(self, indices: tuple[IndexLike, ...] | list[Index] | list[Iter]) -> Read:
+    def at(self, indices: Sequence[IndexLike]) -> Read:
         """``tensor[indices]``; the form for rank 0 too."""
         return Read(self, tuple(index(i) for i in indices))
 

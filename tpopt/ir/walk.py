@@ -207,7 +207,7 @@ def stage_reads(stage: Stage) -> tuple[Tensor, ...]:
         case Sort() | TopK():
             return (stage.source,)
         case Kernel():
-            return stage.reads
+            return tuple(dict.fromkeys(stage.reads))
         case Opaque():
             return tuple(dict.fromkeys(attribute_tensors((*stage.args, *(v for _, v in stage.kwargs)))))
 

@@ -1,0 +1,71 @@
+"""Where suites are found, and what is said when they are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.tree import ROOT
+
+import tpopt
+from tpopt.bench.suites import load_suite, select_models
+from tpopt.errors import UnknownName, UsageError
+
+SUITES = Path(__file__).parent / "suites"
+
+
+def test_the_zoo_is_found_from_any_folder_of_the_checkout(monkeypatch):
+    monkeypatch.chdir(ROOT / "docs")
+    assert list(load_suite("zoo"))[:2] == ["resnet18", "dcgan"]
+
+
+def test_outside_of_a_checkout_the_message_says_where_the_zoo_is(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tpopt, "__file__", str(tmp_path / "site-packages" / "tpopt" / "__init__.py"))
+    with pytest.raises(UsageError, match="examples/zoo is in tpopt's source tree, not in the installed package"):
+        load_suite("zoo")
+
+
+def test_a_file_or_a_package_is_a_suite(tmp_path):
+    package = tmp_path / "mine"
+    package.mkdir()
+    (package / "parts.py").write_text("def build():\n    return None, ()\n")
+    (package / "__init__.py").write_text("from mine.parts import build\nZOO = {'it': build}\n")
+    assert list(load_suite(str(package))) == ["it"]
+    assert list(load_suite(str(SUITES / "tiny.py"))) == ["first", "crash", "broken", "hang", "last"]
+
+
+def test_a_module_that_can_be_imported_is_a_suite(monkeypatch):
+    monkeypatch.syspath_prepend(SUITES)
+    assert "first" in load_suite("tiny")
+
+
+def test_a_module_of_the_same_name_in_the_way_is_reported(tmp_path):
+    (tmp_path / "json.py").write_text("ZOO = {'it': None}\n")
+    with pytest.raises(UsageError, match="another module named 'json' is in the way"):
+        load_suite(str(tmp_path / "json.py"))
+
+
+@pytest.mark.parametrize(
+    ("suite", "message"),
+    [
+        (str(SUITES / "empty.py"), "empty has no ZOO"),
+        ("no_such_suite", r"neither a suite \(zoo\), nor a path, nor a module"),
+    ],
+)
+def test_what_is_no_suite_is_refused(suite, message):
+    with pytest.raises(UsageError, match=message):
+        load_suite(suite)
+
+
+def test_a_suite_that_lacks_a_dependency_names_it(tmp_path):
+    (tmp_path / "mine.py").write_text("import absent_dependency\n")
+    with pytest.raises(UsageError, match="it imports 'absent_dependency', which is not installed"):
+        load_suite(str(tmp_path / "mine.py"))
+
+
+def test_models_are_selected_in_the_suites_own_order():
+    models = load_suite(str(SUITES / "tiny.py"))
+    assert list(select_models(models, ("last", "first"))) == ["first", "last"]
+    with pytest.raises(UnknownName, match="unknown model 'frist'; did you mean 'first'"):
+        select_models(models, ("frist",))

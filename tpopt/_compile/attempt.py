@@ -1,0 +1,62 @@
+"""One attempt at a model: what was asked, and what each stage of compilation found on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from tpopt.backend.plan import Plan
+from tpopt.choose.choose import Choice
+from tpopt.frontend import Traced
+from tpopt.ir import Program
+from tpopt.options import Options
+from tpopt.report import VerificationRow
+from tpopt.rewrite import Timing, Trace
+from tpopt.runtime.compiled import Specialization
+
+_SHARE: Mapping[str, float] = MappingProxyType({"trace": 0.0, "clean up": 0.2, "choose": 0.3, "verify": 0.6, "race": 0.9})
+"""How much of a compilation is done when each stage begins."""
+
+
+@dataclass
+class Attempt:
+    """What one call of ``compile`` was asked, and what it found on the way."""
+
+    model: torch.nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    dynamic_shapes: Any
+    options: Options
+    start: float
+    traced: Traced | None = None
+    cleaned: Program | None = None
+    history: Trace = field(default_factory=Trace)
+    timing: Timing = field(default_factory=Timing)
+    choice: Choice | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    verification: VerificationRow | None = None
+    built: Built | None = None
+    seconds: float = 0.0
+
+    @property
+    def deadline(self) -> float:
+        """When the effort is used up, on :func:`time.perf_counter`'s clock."""
+        return self.start + self.options.effort_seconds()
+
+    def progress(self, stage: str) -> None:
+        """Tells the user's callback which stage begins."""
+        if self.options.progress is not None:
+            self.options.progress(stage, _SHARE[stage])
+
+
+@dataclass
+class Built:
+    """A verified callable and its plan."""
+
+    callable: Callable[..., Any]
+    plan: Plan
+    specialization: Specialization

@@ -1,0 +1,132 @@
+"""The stages of compilation in order: trace, clean up, choose, bind, verify."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tpopt._compile.attempt import Attempt, Built
+from tpopt._compile.check import verify_plan
+from tpopt._compile.shapes import dynamic_from
+from tpopt.backend.binding import Binder
+from tpopt.backend.machine import machine_fingerprint
+from tpopt.backend.profile import Profiler
+from tpopt.choose.choose import Choice, choose, gather
+from tpopt.choose.modelled import ModelPrices
+from tpopt.choose.pricing import Pricer
+from tpopt.errors import TpoptError, UnsupportedModel
+from tpopt.frontend import Traced, trace
+from tpopt.ir import Program
+from tpopt.ir.aten import from_numpy
+from tpopt.options import Options
+from tpopt.rewrite import registry
+from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State
+from tpopt.runtime.guards import InputGuard
+from tpopt.store.records import Records
+
+MAX_SPECIALIZATIONS = 8
+
+
+def build(attempt: Attempt) -> Built:
+    """Trace, clean up, choose, bind, verify. Raises :class:`UnsupportedModel` or :class:`VerificationFailed`."""
+    special, state = specialize(attempt, {})
+    assert attempt.traced is not None
+    callable_ = PlanCallable(
+        special, attempt.traced.weights, state, lambda: attempt.model.training, _Respecialize(attempt, state), attempt.model
+    )
+    attempt.built = Built(callable_, special.plan, special)
+    if attempt.options.verify:
+        attempt.progress("verify")
+        verify_plan(attempt, callable_)
+    attempt.progress("race")
+    return attempt.built
+
+
+def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Specialization, State]:
+    """A plan for the attempt's shapes; ``states`` are buffer values that earlier plans of the same model already own."""
+    attempt.progress("trace")
+    traced = trace(attempt.model, attempt.args, attempt.kwargs, attempt.dynamic_shapes)
+    attempt.traced = traced
+    device = _device(traced, attempt.args)
+    attempt.progress("clean up")
+    pipeline = registry().parse(attempt.options.pipeline).with_callbacks(attempt.timing)
+    attempt.cleaned = pipeline.run(traced.algebra, attempt.history)
+    guard = InputGuard(traced.original.inputs[: len(traced.original.inputs) - len(traced.states)], device)
+    tensors = _tensor_inputs(traced, attempt.args, attempt.kwargs)
+    sizes = guard.sizes(tensors)
+    if sizes is None:
+        raise UnsupportedModel("the example inputs do not have the shapes that were exported")
+    attempt.sizes = sizes
+    binder = Binder(_weights(traced, attempt.cleaned, device))
+    state = State({n: states[n] if n in states else traced.weights[n].detach().clone() for n in traced.states})
+    attempt.progress("choose")
+    attempt.choice = _choose(attempt, traced, binder, dict(zip((t.name for t in guard.inputs), tensors, strict=True)), state, sizes)
+    signature = Signature(traced.in_spec, traced.out_spec, traced.inputs, traced.fixed, traced.outputs)
+    return Specialization(attempt.choice.plan, binder, signature, traced.states, device), state
+
+
+def _choose(
+    attempt: Attempt, traced: Traced, binder: Binder, inputs: dict[str, torch.Tensor], state: State, sizes: Mapping[str, int]
+) -> Choice:
+    assert attempt.cleaned is not None
+    options = attempt.options
+    found = gather(traced.original, attempt.cleaned, options.exclude)
+    measured = options.choice == "measured"
+    records = Records(options.records, machine_fingerprint(_device(traced, attempt.args)))
+    values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
+    profiler = Profiler(values, binder) if measured else None
+    model = ModelPrices(traced.algebra, sizes)
+    until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
+    pricer = Pricer(model, records, binder, sizes, profiler, until)
+    return choose(traced.original, attempt.cleaned, found, pricer)
+
+
+def _weights(traced: Traced, cleaned: Program, device: torch.device) -> dict[str, torch.Tensor]:
+    """Torch tensors of every weight: the user's own where nothing was folded."""
+    found = {n: t.detach() for n, t in traced.weights.items()}
+    for weight in cleaned.weights:
+        if weight.name not in found and weight.name in cleaned.constants:
+            found[weight.name] = from_numpy(cleaned.constants[weight.name], weight.dtype).to(device)
+    return found
+
+
+def _device(traced: Traced, args: Any) -> torch.device:
+    for tensor in traced.weights.values():
+        return tensor.device
+    leaves = torch.utils._pytree.tree_leaves(args)
+    return next((t.device for t in leaves if isinstance(t, torch.Tensor)), torch.device("cpu"))
+
+
+def _tensor_inputs(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    leaves = torch.utils._pytree.tree_leaves((args, kwargs))
+    return [leaf.detach() for leaf, name in zip(leaves, traced.inputs, strict=True) if name is not None]
+
+
+class _Respecialize:
+    """Compiles for new shapes, the changed dimensions dynamic, until the bound is reached."""
+
+    def __init__(self, attempt: Attempt, state: State) -> None:
+        self._attempt, self._state, self._count = attempt, state, 1
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Specialization | None:
+        """The new specialization, or ``None`` when there are too many or this shape cannot be compiled."""
+        if self._count >= MAX_SPECIALIZATIONS:
+            return None
+        self._count += 1
+        shapes = dynamic_from(self._attempt.args, self._attempt.kwargs, args, kwargs, self._attempt.model)
+        options = replace(self._attempt.options, progress=None)
+        for dynamic in (shapes, None):
+            fresh = Attempt(self._attempt.model, args, kwargs, dynamic, options, time.perf_counter())
+            try:
+                special, _ = specialize(fresh, self._state.tensors)
+                if options.verify:
+                    callable_ = PlanCallable(special, {}, self._state, lambda: False, lambda a, k: None, fresh.model)
+                    verify_plan(fresh, callable_)
+            except TpoptError:
+                continue
+            return special
+        return None

@@ -1,0 +1,88 @@
+"""The public function. Whatever happens inside, the user gets a callable that agrees with the model, and a reason."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from tpopt._compile.attempt import Attempt
+from tpopt._compile.build import build
+from tpopt._compile.gate import race
+from tpopt._compile.record import report_of
+from tpopt.errors import UnsupportedModel, UsageError, VerificationFailed
+from tpopt.options import Options
+from tpopt.report import ResultRow
+from tpopt.runtime.compiled import CompiledModel
+from tpopt.runtime.eager import EagerCallable
+
+
+def compile(
+    model: torch.nn.Module,
+    example_inputs: Any,
+    *,
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+    options: Options | None = None,
+    **overrides: Any,
+) -> CompiledModel:
+    """Returns a callable that computes what ``model`` computes, faster where that was proved and measured.
+
+    Args:
+        model: an ``nn.Module`` in eval mode; it is never changed.
+        example_inputs: one tensor, or a tuple or list of positional inputs (any pytrees), of the shapes to optimize for.
+        kwargs: keyword inputs.
+        dynamic_shapes: as in ``torch.export.export``; without it, a dimension that changes becomes dynamic on its second size.
+        options: see :class:`Options`; single fields may be given by name instead.
+
+    The result runs without gradients. It is the original model, with the reason in ``report.result``, when export refuses
+    the model, or the optimized program is not faster, or does not agree.
+
+    Raises:
+        UsageError: an argument is of a wrong kind; UnknownName for an option that does not exist.
+    """
+    chosen = Options.of(options, overrides)
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    args = _positional(example_inputs)
+    given = dict(kwargs or {})
+    start = time.perf_counter()
+    attempt = Attempt(model, args, given, dynamic_shapes, chosen, start)
+    result, callable_ = _optimized(attempt)
+    if callable_ is None:
+        callable_ = EagerCallable(model)
+    attempt.seconds = time.perf_counter() - start
+    report = report_of(attempt, result)
+    done = attempt.built if result.status == "optimized" else None
+    program = None if attempt.cleaned is None else attempt.cleaned
+    return CompiledModel(callable_, model, report, program, done.plan if done else None)
+
+
+def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
+    """The verdict, and the callable when it is ``optimized``."""
+    try:
+        built = build(attempt)
+    except UnsupportedModel as error:
+        return ResultRow(status="original", reason=str(error)), None
+    except VerificationFailed as error:
+        return ResultRow(status="original", reason=f"verification failed: {error}"), None
+    except KeyboardInterrupt:
+        return ResultRow(status="original", reason="interrupted before a verified program was ready"), None
+    try:
+        result = race(attempt, built) if attempt.options.gate else ResultRow(status="optimized", reason="not raced: gate=False")
+    except KeyboardInterrupt:
+        result = ResultRow(status="optimized", reason="interrupted during the final race; the verified program is kept")
+    return result, built.callable if result.status == "optimized" else None
+
+
+def _positional(example_inputs: Any) -> tuple[Any, ...]:
+    if isinstance(example_inputs, torch.Tensor):
+        return (example_inputs,)
+    if not isinstance(example_inputs, (tuple, list)):
+        raise UsageError(
+            f"example_inputs: expected a tensor, or a tuple or list of inputs, got {type(example_inputs).__name__}; "
+            "keyword inputs go in kwargs="
+        )
+    return tuple(example_inputs)

@@ -1,0 +1,147 @@
+"""What one attempt found, as the rows of a Report."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from tpopt._compile.attempt import Attempt
+from tpopt._compile.effort import work_of
+from tpopt.backend.plan import Plan
+from tpopt.choose.choose import Choice
+from tpopt.ir import Opaque, Program
+from tpopt.report import (
+    CandidateRow,
+    CoverRow,
+    KernelRow,
+    MemoryRow,
+    OpaqueRow,
+    PassRow,
+    RefusalRow,
+    Report,
+    ResultRow,
+    VerificationRow,
+    record_environment,
+)
+
+
+def report_of(attempt: Attempt, result: ResultRow) -> Report:
+    """The report of a finished attempt."""
+    optimized = result.status == "optimized" and attempt.built is not None
+    plan = attempt.built.plan if optimized and attempt.built is not None else None
+    return Report(
+        result=result,
+        environment=record_environment(threads=torch.get_num_threads(), options=_options(attempt)),
+        work=work_of(attempt, plan),
+        kernels=() if plan is None else _kernels(attempt, plan),
+        opaque=_opaque(attempt),
+        passes=_passes(attempt),
+        verification=attempt.verification or VerificationRow(),
+        memory=_memory(attempt) if optimized else MemoryRow(),
+        choice=() if attempt.choice is None else _covers(attempt, attempt.choice),
+        original_share=1.0 if plan is None else _original_share(plan),
+        compile_seconds=attempt.seconds,
+    )
+
+
+def _options(attempt: Attempt) -> dict[str, object]:
+    fields = dataclasses.fields(attempt.options)
+    return {f.name: getattr(attempt.options, f.name) for f in fields if f.name != "progress"}
+
+
+def _lines(attempt: Attempt, names: tuple[str, ...]) -> tuple[str, ...]:
+    origins: dict[str, Any] = {}
+    for program in (attempt.cleaned, attempt.traced.algebra if attempt.traced else None):
+        if isinstance(program, Program):
+            origins.update(program.origins)
+    return tuple(dict.fromkeys(line for n in names if n in origins for line in origins[n].lines))
+
+
+def _kernels(attempt: Attempt, plan: Plan) -> tuple[KernelRow, ...]:
+    return tuple(
+        KernelRow(
+            kind=step.kind,
+            name=step.name,
+            source=_lines(attempt, tuple(o.name.removesuffix(".cl") for o in step.stage.outs)),
+            predicted_us=step.predicted_us,
+            measured_us=step.measured_us,
+        )
+        for step in plan.steps
+    )
+
+
+def _original_share(plan: Plan) -> float:
+    times = [(s.kind, s.measured_us if s.measured_us is not None else s.predicted_us or 0.0) for s in plan.steps]
+    total = sum(us for _, us in times)
+    return sum(us for kind, us in times if kind in ("original", "view")) / total if total else 0.0
+
+
+def _opaque(attempt: Attempt) -> tuple[OpaqueRow, ...]:
+    if attempt.traced is None:
+        return ()
+    return tuple(
+        OpaqueRow(
+            target=stage.target,
+            name=stage.outs[0].name if stage.outs else stage.target,
+            source=_lines(attempt, tuple(o.name for o in stage.outs)),
+            reason=attempt.traced.reasons.get(stage.outs[0].name if stage.outs else "", ""),
+        )
+        for stage in attempt.traced.algebra.stages
+        if isinstance(stage, Opaque)
+    )
+
+
+def _passes(attempt: Attempt) -> tuple[PassRow, ...]:
+    return tuple(
+        PassRow(
+            name=row["name"],
+            applied=row["applied"],
+            refused=tuple(RefusalRow(**r) for r in row["refused"]),
+            seconds=attempt.timing.seconds.get(row["name"], 0.0),
+        )
+        for row in attempt.history.to_dict()
+    )
+
+
+def _memory(attempt: Attempt) -> MemoryRow:
+    assert attempt.built is not None
+    special = attempt.built.specialization
+    used = [special.binder.weights[w.name] for w in special.plan.program.weights]
+    weights = sum(t.numel() * t.element_size() for t in used)
+    memory = special.memory
+    return MemoryRow(arena_bytes=memory.arena_bytes, owned_peak_bytes=memory.owned_peak_bytes, weights_bytes=weights + special.binder.packed_bytes)
+
+
+def _covers(attempt: Attempt, choice: Choice) -> tuple[CoverRow, ...]:
+    """One row for each value that has more than one way to be produced, in the order of the candidates."""
+    groups: dict[str, list[Any]] = {}
+    for candidate in choice.found.admitted:
+        if candidate.kind != "layout" and candidate.produces:
+            groups.setdefault(candidate.produces[0].name, []).append(candidate)
+    for refused in choice.found.refused:
+        if refused.covers:
+            groups.setdefault(refused.covers[-1], []).append(refused)
+    picked = {c.name for c in choice.solution.picked}
+    return tuple(_cover(attempt, choice, name, rows, picked) for name, rows in groups.items() if len(rows) > 1)
+
+
+def _cover(attempt: Attempt, choice: Choice, name: str, rows: list[Any], picked: set[str]) -> CoverRow:
+    candidates = []
+    for row in rows:
+        if hasattr(row, "reason"):
+            candidates.append(CandidateRow(name=row.name, kind=row.kind, price_us=None, status="refused", reason=row.reason))
+            continue
+        price = choice.prices[row.key]
+        chosen = row.name in picked
+        candidates.append(
+            CandidateRow(
+                name=row.name, kind=row.kind, price_us=price.us, low_us=price.low, high_us=price.high,
+                predicted_us=None if price.measured else price.us, status="chosen" if chosen else "lost",
+                reason="" if chosen else "another cover is cheaper over the whole program",
+            )
+        )  # fmt: skip
+    winner = next((c.name for c in candidates if c.status == "chosen"), "")
+    reason = "part of the cheapest cover of the whole program" if winner else "computed inside a wider cover"
+    return CoverRow(cover=(name,), source=_lines(attempt, (name,)), candidates=tuple(candidates), chosen=winner, reason=reason)

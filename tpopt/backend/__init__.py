@@ -1,0 +1,1 @@
+"""From a chosen plan to calls: library kernels today, generated kernels beside them."""

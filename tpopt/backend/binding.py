@@ -1,0 +1,97 @@
+"""Binds the stages of a plan to callables: operators resolved, constant arguments decoded, weights prepacked once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import torch
+
+from tpopt.backend.call import Call, Ref
+from tpopt.errors import InvalidProgram
+from tpopt.ir import Kernel, Opaque, Stage, Tensor
+from tpopt.ir.aten import decode, flatten_outputs, resolve
+from tpopt.ir.stages import Attribute
+
+KernelBinder: TypeAlias = "Callable[[Kernel, Binder, Mapping[str, int]], Call]"
+
+_STRIDE_FREE = {  # ATen's views demand strides that another kernel need not produce; these mean the same on any strides
+    "aten.view.default": "aten.reshape.default",
+    "aten._unsafe_view.default": "aten.reshape.default",
+}
+
+
+class Binder:
+    """Holds the weights of one compiled model and what was packed from them.
+
+    ``weights`` maps names to tensors (shared with the user's model where nothing was folded).
+    """
+
+    def __init__(self, weights: Mapping[str, torch.Tensor]) -> None:
+        self.weights = dict(weights)
+        self._packed: dict[tuple[Any, ...], Any] = {}
+
+    def packed(self, key: tuple[Any, ...], build: Callable[[], Any]) -> Any:
+        """What ``build`` returned the first time this key was asked for."""
+        if key not in self._packed:
+            self._packed[key] = build()
+        return self._packed[key]
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of everything packed so far (a packed weight occupies what its dense form does, at least)."""
+        return sum(_bytes(v) for v in self._packed.values())
+
+    def bind(self, stage: Stage, sizes: Mapping[str, int]) -> Call:
+        """The call of one stage for given symbol values. Raises :class:`InvalidProgram` for a stage that is no kernel."""
+        if isinstance(stage, Opaque):
+            return bind_operator(stage, sizes)
+        if isinstance(stage, Kernel):
+            from tpopt.backend.library import binders
+
+            return binders()[stage.implementation](stage, self, sizes)
+        raise InvalidProgram(f"{type(stage).__name__} of {stage.outs[0].name} is no kernel: a plan holds Kernel and Opaque stages")
+
+
+def bind_operator(stage: Opaque, sizes: Mapping[str, int]) -> Call:
+    """An ATen operator as a call."""
+    target = _STRIDE_FREE.get(stage.target, stage.target)
+    operator = resolve(target)
+    args = tuple(_argument(a, sizes) for a in stage.args)
+    kwargs = tuple((k, _argument(v, sizes)) for k, v in stage.kwargs)
+    returns = operator._schema.returns
+    single = len(returns) == 1 and str(returns[0].type) == "Tensor"
+    function = operator._op if single else _flat(operator._op)
+    names = tuple(o.name for o in stage.outs)
+    return Call(target, function, args, kwargs, names, single, _out_variant(operator) if single else None)
+
+
+def _argument(value: Attribute, sizes: Mapping[str, int]) -> Any:
+    if isinstance(value, Tensor):
+        return Ref(value.name)
+    if isinstance(value, tuple):
+        return [_argument(v, sizes) for v in value]
+    return decode(value, {}, sizes)
+
+
+def _flat(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: flatten_outputs(function(*args, **kwargs))
+
+
+def _out_variant(operator: Any) -> Callable[..., Any] | None:
+    """The overload that takes the same arguments and ``out=``, if the operator has one."""
+    wanted = [(a.name, str(a.type)) for a in operator._schema.arguments]
+    packet = operator._overloadpacket
+    for name in packet.overloads():
+        overload = getattr(packet, name)
+        own = overload._schema.arguments
+        if own and own[-1].name == "out" and own[-1].is_out and [(a.name, str(a.type)) for a in own[:-1]] == wanted:
+            chosen: Callable[..., Any] = overload._op
+            return chosen
+    return None
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size() if value.layout is torch.strided else value.nbytes
+    return sum(_bytes(v) for v in value) if isinstance(value, (list, tuple)) else 0

@@ -1,0 +1,31 @@
+"""Library kernels: for each, a matcher that finds its algebra in a Program and a binder that makes the call.
+
+A kernel file offers ``candidates(program, found)``, which adds Kernel candidates, and ``BINDERS``, from implementation
+names to binders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+from tpopt.backend.binding import KernelBinder
+from tpopt.choose.candidate import Candidates
+from tpopt.ir import Program
+
+
+@cache
+def binders() -> Mapping[str, KernelBinder]:
+    """Binders of every implementation by name."""
+    from tpopt.backend.library import convolution, gemm, layout, linear
+
+    return MappingProxyType({**convolution.BINDERS, **gemm.BINDERS, **layout.BINDERS, **linear.BINDERS})
+
+
+def library_candidates(program: Program, found: Candidates) -> None:
+    """Adds what every library kernel offers for a cleaned program."""
+    from tpopt.backend.library import convolution, gemm, linear
+
+    for family in (linear, convolution, gemm):
+        family.candidates(program, found)

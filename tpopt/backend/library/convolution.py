@@ -1,0 +1,131 @@
+"""Convolutions with constant weights: oneDNN on weights packed once, channels-last out, with fused epilogues."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from tpopt.backend.binding import Binder
+from tpopt.backend.call import Call, Ref
+from tpopt.backend.library.contraction import Contraction, match_contraction
+from tpopt.backend.library.epilogue import Epilogue, epilogues
+from tpopt.backend.library.geometry import Geometry, match_geometry
+from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value
+from tpopt.choose.keys import kernel_key
+from tpopt.ir import Compute, DType, Kernel, Program, Tensor, index
+from tpopt.ir.index import evaluate
+from tpopt.rewrite.numerics import Numerics
+
+KIND = "onednn"
+_DIRECT = ("", "relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "hardswish", "hardsigmoid")
+
+
+def candidates(program: Program, found: Candidates) -> None:
+    """Adds candidates for every contraction with a weight that is a 2-D or 3-D convolution, with each epilogue and layout."""
+    weights = {w for w in program.weights if w.name in program.constants}
+    for stage in program.stages:
+        match = match_contraction(stage) if isinstance(stage, Compute) else "it is no sum"
+        if isinstance(match, str) or (match.left.tensor in weights) == (match.right.tensor in weights):
+            continue
+        oriented = match if match.right.tensor in weights else match.swapped()
+        if oriented.right.tensor.rank < 4 or oriented.left.tensor.rank < 4:
+            continue
+        geometry = _admitted(oriented, weights)
+        if isinstance(geometry, str):
+            found.refuse(f"{match.out.name}:convolution", KIND, (match.out.name,), geometry)
+            continue
+        for epilogue in epilogues(program, match.out):
+            _add(program, found, oriented, geometry, epilogue)
+
+
+def _admitted(match: Contraction, weights: set[Tensor]) -> Geometry | str:
+    if any(t.dtype is not DType.F32 for t in (match.out, match.left.tensor, match.right.tensor)):
+        return f"oneDNN's packed convolution is wired for f32, this is {match.out.dtype}"
+    bias = match.bias
+    if bias is not None and (bias.tensor not in weights or bias.indices != (index(match.loops[1]),)):
+        return "the added term is no weight over the filters"
+    geometry = match_geometry(match)
+    if isinstance(geometry, Geometry) and geometry.transposed and len(geometry.stride) != 2:
+        return "oneDNN's packed transposed convolution is wired for two dimensions"
+    return geometry
+
+
+def _add(program: Program, found: Candidates, match: Contraction, geometry: Geometry, epilogue: Epilogue) -> None:
+    name = f"{epilogue.out.name}:convolution({match.out.name})"
+    covers = (match.out.name, *(s.outs[0].name for s in epilogue.stages))
+    if epilogue.activation not in _DIRECT:
+        return found.refuse(name, KIND, covers, f"oneDNN's convolution has no {epilogue.activation} epilogue")
+    if epilogue.other is not None and (geometry.transposed or epilogue.activation not in ("", "relu")):
+        return found.refuse(name, KIND, covers, "oneDNN adds a tensor only to a direct convolution, with or without relu")
+    activation, algorithm = epilogue.attribute()
+    reads = [match.left.tensor, match.right.tensor]
+    reads += [match.bias.tensor] if match.bias is not None else []
+    reads += [epilogue.other] if epilogue.other is not None else []
+    parameters = (
+        ("transposed", geometry.transposed),
+        ("stride", geometry.stride),
+        ("padding", geometry.padding),
+        ("dilation", geometry.dilation),
+        ("output_padding", geometry.output_padding),
+        ("groups", geometry.groups),
+        ("bias", match.bias is not None),
+        ("binary", epilogue.other is not None),
+        ("activation", activation),
+        ("algorithm", algorithm),
+    )
+    stage = Kernel((epilogue.out,), "onednn.convolution", tuple(reads), (match.stage, *epilogue.stages), parameters)
+    other = () if epilogue.other is None else (Value(epilogue.other.name, CHANNELS_LAST),)
+    for layout in (CHANNELS_LAST, ROW):
+        if layout == CHANNELS_LAST and match.left.tensor.rank != 4:
+            continue
+        makes = CHANNELS_LAST if epilogue.out.rank == 4 else ROW
+        needs = (Value(match.left.tensor.name, layout), *other)
+        key = kernel_key(stage, f"{layout}>{makes}")
+        label = f"{name}:{layout or 'row-major'}"
+        produces = (Value(epilogue.out.name, makes),)
+        found.add(Candidate(label, KIND, stage, needs, produces, key, Numerics.REASSOCIATING, covers))
+    return None
+
+
+def bind_convolution(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call:
+    """``onednn.convolution``: data, packed weight, and what is fused."""
+    own: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in stage.parameters}
+    x, w = stage.reads[:2]
+    shape = [evaluate(index(e), sizes) for e in x.shape]
+    packed = binder.packed((stage.implementation, w.name, tuple(shape), str(own)), lambda: _pack(binder.weights[w.name], own, shape))
+    bias = binder.weights[stage.reads[2].name].detach() if own["bias"] else None
+    padding, stride, dilation, groups = own["padding"], own["stride"], own["dilation"], own["groups"]
+    out = (stage.outs[0].name,)
+    fused = "" if own["activation"] == "none" else f" + {own['activation']}"
+    if own["transposed"]:
+        function = torch.ops.mkldnn._convolution_transpose_pointwise.default._op
+        args: tuple[Any, ...] = (
+            Ref(x.name), packed, bias, padding, own["output_padding"], stride, dilation, groups, own["activation"], [], own["algorithm"],
+        )  # fmt: skip
+        return Call(f"oneDNN transposed convolution{fused}", function, args, (), out)
+    if own["binary"]:
+        function = torch.ops.mkldnn._convolution_pointwise.binary._op
+        unary = None if own["activation"] == "none" else own["activation"]
+        args = (
+            Ref(x.name), Ref(stage.reads[-1].name), packed, bias, padding, stride, dilation, groups, "add", None, unary, [], "",
+        )  # fmt: skip
+        return Call(f"oneDNN convolution + add{fused}", function, args, (), out)
+    function = torch.ops.mkldnn._convolution_pointwise.default._op
+    args = (Ref(x.name), packed, bias, padding, stride, dilation, groups, own["activation"], [], own["algorithm"])
+    return Call(f"oneDNN convolution{fused}", function, args, (), out)
+
+
+def _pack(weight: torch.Tensor, own: Mapping[str, Any], shape: list[int]) -> torch.Tensor:
+    packed: torch.Tensor
+    dense = weight.detach().contiguous()
+    common = (own["stride"], own["dilation"], own["groups"], shape)
+    if own["transposed"]:
+        packed = torch.ops.mkldnn._reorder_convolution_transpose_weight(dense, own["padding"], own["output_padding"], *common)
+    else:
+        packed = torch.ops.mkldnn._reorder_convolution_weight(dense, own["padding"], *common)
+    return packed
+
+
+BINDERS = {"onednn.convolution": bind_convolution}

@@ -1,0 +1,127 @@
+"""What library kernels can do to a result on the way out: activations and one added tensor, recognised as terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from tpopt.ir import Apply, Builder, Compute, DType, Program, Read, Scalar, Tensor, index, rebuild
+
+_ACTIVATIONS: Mapping[str, tuple[str, tuple[Any, ...], str, str]] = MappingProxyType(
+    {
+        "relu": ("aten.relu.default", (), "relu", ""),
+        "sigmoid": ("aten.sigmoid.default", (), "sigmoid", ""),
+        "tanh": ("aten.tanh.default", (), "tanh", ""),
+        "gelu": ("aten.gelu.default", ("none",), "gelu", "none"),
+        "gelu_tanh": ("aten.gelu.default", ("tanh",), "gelu", "tanh"),
+        "silu": ("aten.silu.default", (), "swish", ""),
+        "hardswish": ("aten.hardswish.default", (), "hardswish", ""),
+        "hardsigmoid": ("aten.hardsigmoid.default", (), "hardsigmoid", ""),
+    }
+)
+"""Name -> (operator whose algebra it is, further arguments, oneDNN's name, oneDNN's algorithm)."""
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """``activation(result + other)``; both optional. ``stages`` are those it absorbs after the contraction, ``out`` the last's."""
+
+    out: Tensor
+    stages: tuple[Compute, ...] = ()
+    other: Tensor | None = None
+    activation: str = ""
+
+    def attribute(self) -> tuple[str, str]:
+        """oneDNN's name and algorithm of the activation (``none`` without one)."""
+        return _ACTIVATIONS[self.activation][2:] if self.activation else ("none", "")
+
+
+@cache
+def _forms(dtype: DType) -> Mapping[Scalar, str]:
+    """The algebra of every activation over a placeholder, as the frontend writes it and as simplification leaves it."""
+    from tpopt.frontend.context import Context
+    from tpopt.frontend.own_weights import OwnWeights
+    from tpopt.frontend.registry import lowerings
+    from tpopt.passes.simplify import RULES
+    from tpopt.rewrite import Trace, rewrite_term
+
+    x = Tensor("x", (3,), dtype)
+    forms: dict[Scalar, str] = {}
+    for name, (target, args, _, _) in _ACTIVATIONS.items():
+        rule = lowerings().get(target)
+        if rule is None:
+            continue
+        builder = Builder(("x",))
+        out = Tensor("y", (3,), dtype)
+        rule(Context(target, builder, "y", (out,), (True,), {}, OwnWeights(builder, {})), x, *args)
+        stage = builder.stages[-1]
+        if len(builder.stages) == 1 and isinstance(stage, Compute):
+            body = _on_placeholder(stage.bodies[0], x, stage)
+            forms.setdefault(body, name)
+            forms.setdefault(rewrite_term(body, RULES, Trace()), name)
+    return MappingProxyType(forms)
+
+
+def _on_placeholder(body: Scalar, tensor: Tensor, stage: Compute) -> Scalar:
+    """The body with ``tensor[loops]`` replaced by one fixed read, so that equal functions are one term."""
+    point = tensor.at(stage.loops)
+    mark = Tensor("_", (1,), tensor.dtype)[0]
+    return rebuild(body, lambda t: mark if t is point else t)
+
+
+def activation_of(stage: Compute, tensor: Tensor) -> str | None:
+    """The name of the activation that ``stage`` applies to ``tensor``, point by point."""
+    if len(stage.bodies) != 1 or tuple(map(index, tensor.shape)) != tuple(index(i.extent) for i in stage.loops):
+        return None
+    return _forms(tensor.dtype).get(_on_placeholder(stage.bodies[0], tensor, stage))
+
+
+def added_to(stage: Compute, tensor: Tensor) -> tuple[Tensor, str] | None:
+    """``(other, activation)`` where ``stage`` is ``activation(tensor + other)`` on equal shapes."""
+    if len(stage.bodies) != 1 or tensor.shape != stage.outs[0].shape:
+        return None
+    for term in [stage.bodies[0], *_operands(stage.bodies[0])]:
+        if not isinstance(term, Apply) or term.function != "add" or len(term.args) != 2:
+            continue
+        points = [a.tensor for a in term.args if isinstance(a, Read) and a.indices == tuple(map(index, stage.loops))]
+        if len(points) != 2 or tensor not in points or points[0] is points[1]:
+            continue
+        other = points[1] if points[0] is tensor else points[0]
+        mark = Tensor("_", (1,), tensor.dtype)[0]
+        outer = rebuild(stage.bodies[0], lambda t, whole=term: mark if t is whole else t)  # type: ignore[misc]
+        name = "" if outer is mark else _forms(tensor.dtype).get(outer)
+        if name is not None and other.shape == tensor.shape:
+            return other, name
+    return None
+
+
+def _operands(body: Scalar) -> tuple[Scalar, ...]:
+    from tpopt.ir import postorder
+
+    return tuple(t for t in postorder(body) if t is not body)
+
+
+def epilogues(program: Program, out: Tensor) -> Iterator[Epilogue]:
+    """Every epilogue that the consumers of ``out`` allow, the empty one first."""
+    yield Epilogue(out)
+    for stage in program.consumers.get(out, ()):
+        if not isinstance(stage, Compute):
+            continue
+        name = activation_of(stage, out)
+        if name:
+            yield Epilogue(stage.outs[0], (stage,), None, name)
+            continue
+        added = added_to(stage, out)
+        if added is None:
+            continue
+        other, name = added
+        yield Epilogue(stage.outs[0], (stage,), other, name)
+        if name:
+            continue
+        for later in program.consumers.get(stage.outs[0], ()):
+            after = activation_of(later, stage.outs[0]) if isinstance(later, Compute) else None
+            if after and isinstance(later, Compute):
+                yield Epilogue(later.outs[0], (stage, later), other, after)

@@ -1,0 +1,196 @@
+"""Matrix products with constant weights: oneDNN's inner product on weights packed once, with fused epilogues."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+from tpopt.backend.binding import Binder
+from tpopt.backend.call import Call, Ref
+from tpopt.backend.library.contraction import Contraction, match_contraction, plain_axes
+from tpopt.backend.library.epilogue import Epilogue, epilogues
+from tpopt.choose.candidate import Candidate, Candidates, Value
+from tpopt.choose.keys import kernel_key
+from tpopt.ir import Compute, DType, Iter, Kernel, Program, Tensor, index
+from tpopt.ir.index import evaluate
+from tpopt.rewrite.numerics import Numerics
+
+Transform: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+
+KIND = "onednn"
+_ALONE = ("relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "hardswish")
+
+
+def candidates(program: Program, found: Candidates) -> None:
+    """Adds a candidate for every contraction of a tensor with a weight that is one matrix product, with each epilogue."""
+    weights = {w for w in program.weights if w.name in program.constants}
+    for stage in program.stages:
+        if not isinstance(stage, Compute):
+            continue
+        match = match_contraction(stage)
+        if isinstance(match, str):
+            continue
+        oriented = _oriented(match, weights)
+        if oriented is None:
+            continue
+        name = f"{match.out.name}:linear"
+        shape = _matrix_form(oriented, weights)
+        if isinstance(shape, str):
+            found.refuse(name, KIND, (match.out.name,), shape)
+            continue
+        for epilogue in epilogues(program, match.out):
+            _add(program, found, oriented, shape, epilogue)
+
+
+def _oriented(match: Contraction, weights: set[Tensor]) -> Contraction | None:
+    """With the weight on the right; ``None`` unless exactly one operand is a weight."""
+    left, right = match.left.tensor in weights, match.right.tensor in weights
+    if left == right:
+        return None
+    return match if right else match.swapped()
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Axis orders that make it ``[rows, depth] x [depth, columns]``; ``ones`` axes of extent 1 come first in ``x``."""
+
+    rows: list[Iter]
+    columns: list[Iter]
+    ones: int
+    x: tuple[int, ...]
+    w: tuple[int, ...]
+    out: tuple[int, ...]
+    depth: int
+
+
+def _matrix_form(match: Contraction, weights: set[Tensor]) -> _Form | str:
+    if match.out.dtype is not DType.F32 or match.left.tensor.dtype is not DType.F32:
+        return f"oneDNN's packed product is wired for f32, this is {match.out.dtype}"
+    x, w = plain_axes(match.left), plain_axes(match.right)
+    if x is None or w is None:
+        return "an operand is not read whole, axis by axis"
+    reduced, loops = set(match.reduced), list(match.loops)
+    if any(i not in x or i not in w for i in match.reduced) or not reduced:
+        return "a summed iterator reads only one operand"
+    rows = [i for i in loops if i in x]
+    columns = [i for i in loops if i in w]
+    if set(rows) & set(columns):
+        return "a loop reads both operands: a batched product"
+    if len(rows) + len(columns) != len(loops):
+        return "a loop reads neither operand"
+    if any(not isinstance(i.extent, int) for i in (*columns, *match.reduced)):
+        return "the weight's extents are not static"
+    if match.bias is not None and not _column_bias(match, columns, weights):
+        return "the added term is no weight over the product's columns"
+    order = [*rows, *match.reduced]
+    x_order = tuple(k for k, i in enumerate(x) if i is None) + tuple(x.index(i) for i in order)
+    w_order = tuple(k for k, i in enumerate(w) if i is None) + tuple(w.index(i) for i in (*columns, *match.reduced))
+    natural = [*rows, *columns]
+    out = tuple(natural.index(i) for i in loops)
+    depth = 1
+    for i in match.reduced:
+        depth *= int(str(i.extent))
+    return _Form(rows, columns, x.count(None), x_order, w_order, out, depth)
+
+
+def _column_bias(match: Contraction, columns: list[Iter], weights: set[Tensor]) -> bool:
+    bias = match.bias
+    assert bias is not None
+    return bias.tensor in weights and bias.indices == tuple(map(index, columns)) and bias.tensor.rank > 0
+
+
+def _add(program: Program, found: Candidates, match: Contraction, form: _Form, epilogue: Epilogue) -> None:
+    name = f"{epilogue.out.name}:linear({match.out.name})"
+    covers = (match.out.name, *(s.outs[0].name for s in epilogue.stages))
+    if epilogue.other is not None and (epilogue.activation or form.out != tuple(range(len(form.out)))):
+        return found.refuse(name, KIND, covers, "oneDNN's product adds a tensor only in its own layout and without an activation")
+    if epilogue.activation and epilogue.activation not in _ALONE:
+        return found.refuse(name, KIND, covers, f"oneDNN's product has no {epilogue.activation} epilogue")
+    attribute, algorithm = epilogue.attribute()
+    reads = [match.left.tensor, match.right.tensor]
+    if match.bias is not None:
+        reads.append(match.bias.tensor)
+    if epilogue.other is not None:
+        reads.append(epilogue.other)
+    parameters = (
+        ("x_order", form.x),
+        ("w_order", form.w),
+        ("out_order", form.out),
+        ("rows", len(form.rows)),
+        ("columns", tuple(int(str(i.extent)) for i in form.columns)),
+        ("depth", form.depth),
+        ("ones", form.ones),
+        ("bias", match.bias is not None),
+        ("binary", epilogue.other is not None),
+        ("activation", attribute),
+        ("algorithm", algorithm),
+    )
+    stage = Kernel((epilogue.out,), "onednn.linear", tuple(reads), (match.stage, *epilogue.stages), parameters)
+    needs = tuple(Value(t.name) for t in dict.fromkeys(reads) if t not in program.weights)
+    produces = (Value(epilogue.out.name),)
+    found.add(Candidate(name, KIND, stage, needs, produces, kernel_key(stage, ""), Numerics.REASSOCIATING, covers))
+    return None
+
+
+def bind_linear(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call:
+    """``onednn.linear``: permute and flatten where needed, multiply by the packed matrix, permute back."""
+    own: dict[str, Any] = dict(stage.parameters)
+    x, w = stage.reads[:2]
+    weight = binder.weights[w.name]
+    batch = _row_count(x, own["depth"], sizes)
+
+    def pack() -> torch.Tensor:
+        matrix = weight.detach().permute(own["w_order"]).reshape(-1, own["depth"]).contiguous()
+        packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix, batch)
+        return packed
+
+    packed = binder.packed(("linear", w.name, own["w_order"], batch), pack)
+    bias = binder.weights[stage.reads[2].name].detach().reshape(-1) if own["bias"] else None
+    before, after = _before(own, x.rank), _after(own)
+    out = (stage.outs[0].name,)
+    if own["binary"]:
+        function = torch.ops.mkldnn._linear_pointwise.binary._op
+        other = stage.reads[-1].name
+        return Call("oneDNN linear + add", _wrap(function, before, after), (Ref(x.name), Ref(other), packed, bias, "add"), (), out)
+    function = torch.ops.mkldnn._linear_pointwise.default._op
+    args = (Ref(x.name), packed, bias, own["activation"], [], own["algorithm"])
+    label = "oneDNN linear" + ("" if own["activation"] == "none" else f" + {own['activation']}")
+    return Call(label, _wrap(function, before, after), args, (), out)
+
+
+def _row_count(x: Tensor, depth: int, sizes: Mapping[str, int]) -> int:
+    total = 1
+    for extent in x.shape:
+        total *= evaluate(index(extent), sizes)
+    return max(1, total // depth)
+
+
+def _before(own: Mapping[str, Any], rank: int) -> Transform | None:
+    """Brings ``x`` into ``[rows..., depth]``; ``None`` where it lies so already."""
+    order, rows, depth = own["x_order"], own["rows"], own["depth"]
+    if order == tuple(range(rank)) and rank == rows + 1 and rows:
+        return None
+    ones = own["ones"]
+    return lambda t: (moved := t.permute(order)).reshape(*(moved.shape[ones : ones + rows] or (1,)), depth)
+
+
+def _after(own: Mapping[str, Any]) -> Transform | None:
+    """Brings ``[rows..., columns]`` into the order of the loops."""
+    order, rows, columns = own["out_order"], own["rows"], own["columns"]
+    if order == tuple(range(len(order))) and len(columns) == 1 and rows:
+        return None
+    return lambda t: t.reshape(*(t.shape[:-1] if rows else ()), *columns).permute(order)
+
+
+def _wrap(function: Callable[..., Any], before: Transform | None, after: Transform | None) -> Callable[..., Any]:
+    if before is None and after is None:
+        return function
+    first = before or (lambda t: t)
+    last = after or (lambda t: t)
+    return lambda x, *rest: last(function(first(x), *rest))
+
+
+BINDERS = {"onednn.linear": bind_linear}

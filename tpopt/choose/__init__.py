@@ -1,0 +1,1 @@
+"""Choice: candidates as covers, priced, and one constraint program that picks among them."""

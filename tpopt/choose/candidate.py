@@ -1,0 +1,80 @@
+"""Candidates: ways to produce values. A value is a tensor in a physical layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tpopt.ir import Stage
+from tpopt.rewrite.numerics import Numerics
+
+ROW = ""
+"""Row-major (or whatever strides the operator chain yields by default)."""
+CHANNELS_LAST = "channels_last"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor by name, in a layout."""
+
+    name: str
+    layout: str = ROW
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.layout}" if self.layout else self.name
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One way to produce ``produces`` from ``needs``.
+
+    ``name`` is unique within a choice and stable between runs. ``kind`` is ``original``, ``onednn``, ``gemm``, ``view``, ``layout``, …
+    ``stage`` is what runs (Opaque or Kernel); ``key`` names its price in the measurement records (equal keys, equal
+    work). ``free`` marks pure bookkeeping (views) whose price is the call alone. ``covers`` are the tensors whose
+    computation it replaces, for the report.
+    """
+
+    name: str
+    kind: str
+    stage: Stage
+    needs: tuple[Value, ...]
+    produces: tuple[Value, ...]
+    key: str
+    numerics: Numerics = Numerics.EXACT
+    covers: tuple[str, ...] = ()
+    free: bool = False
+
+
+@dataclass(frozen=True)
+class Price:
+    """Microseconds: an estimate with, where it was measured, the interval of the median."""
+
+    us: float
+    low: float | None = None
+    high: float | None = None
+    measured: bool = False
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A candidate that was not admitted, and why."""
+
+    name: str
+    kind: str
+    covers: tuple[str, ...]
+    reason: str
+
+
+@dataclass
+class Candidates:
+    """Everything the chooser may pick from, in a deterministic order."""
+
+    admitted: list[Candidate] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+    def add(self, candidate: Candidate) -> None:
+        """Admits a candidate."""
+        self.admitted.append(candidate)
+
+    def refuse(self, name: str, kind: str, covers: tuple[str, ...], reason: str) -> None:
+        """Notes what was not admitted."""
+        self.refused.append(Refused(name, kind, covers, reason))

@@ -1,0 +1,78 @@
+"""The chooser: every candidate for every value, priced, and the cheapest cover as a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+
+from tpopt.backend.library import library_candidates
+from tpopt.backend.plan import Plan
+from tpopt.choose.assemble import assemble
+from tpopt.choose.candidate import Candidate, Candidates, Price, Value
+from tpopt.choose.layouts import layout_candidates
+from tpopt.choose.originals import original_candidates
+from tpopt.choose.pricing import Pricer
+from tpopt.choose.solve import Solution, solve
+from tpopt.ir import Program, Tensor
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A plan and the reasons for it."""
+
+    plan: Plan
+    solution: Solution
+    found: Candidates
+    prices: dict[str, Price]
+
+
+def gather(original: Program, cleaned: Program, exclude: tuple[str, ...] = ()) -> Candidates:
+    """Every candidate: the original operators, then what the libraries offer for the cleaned algebra, then layouts."""
+    found = Candidates()
+    original_candidates(original, found)
+    library_candidates(cleaned, found)
+    _exclude(found, cleaned, original, exclude)
+    layout_candidates({**cleaned.tensors, **original.tensors}, found)
+    return found
+
+
+def _exclude(found: Candidates, cleaned: Program, original: Program, patterns: tuple[str, ...]) -> None:
+    """Keeps the operators of the named modules as they are: every other candidate that covers them is refused."""
+    if not patterns:
+        return
+    origins = {**cleaned.origins, **original.origins}
+    kept = []
+    for candidate in found.admitted:
+        modules = [origins[c].module for c in candidate.covers if c in origins]
+        if is_original(candidate) or not any(fnmatch(m, p) for m in modules for p in patterns):
+            kept.append(candidate)
+        else:
+            found.refuse(candidate.name, candidate.kind, candidate.covers, "its module is excluded by option")
+    found.admitted = kept
+
+
+def choose(original: Program, cleaned: Program, found: Candidates, pricer: Pricer) -> Choice:
+    """Prices and solves. The plan has the signature of ``original`` and the weights of both programs that it uses."""
+    whole = replace(original, weights=_weights(original, cleaned))
+    given = frozenset(Value(t.name) for t in (*whole.inputs, *whole.weights))
+    prices = pricer.run(found)
+    solution = solve(found.admitted, prices, given, [Value(t.name) for t in whole.outputs])
+    return Choice(assemble(whole, solution.picked, prices, given), solution, found, prices)
+
+
+def only_originals(original: Program, cleaned: Program, found: Candidates, prices: dict[str, Price]) -> Choice:
+    """The plan that runs every original operator as it is: what every other plan has to beat."""
+    whole = replace(original, weights=_weights(original, cleaned))
+    given = frozenset(Value(t.name) for t in (*whole.inputs, *whole.weights))
+    plain = [c for c in found.admitted if c.name.endswith(":original")]
+    solution = solve(plain, prices, given, [Value(t.name) for t in whole.outputs])
+    return Choice(assemble(whole, solution.picked, prices, given), solution, found, prices)
+
+
+def _weights(original: Program, cleaned: Program) -> tuple[Tensor, ...]:
+    return tuple(dict.fromkeys((*original.weights, *cleaned.weights)))
+
+
+def is_original(candidate: Candidate) -> bool:
+    """Whether a candidate runs a traced operator as it was."""
+    return candidate.kind in ("original", "view")

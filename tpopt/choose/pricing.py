@@ -1,0 +1,134 @@
+"""Prices of candidates: from measurement records, from measuring now, or from the roofline alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tpopt.backend.binding import Binder
+from tpopt.backend.call import Call
+from tpopt.backend.profile import Profiler
+from tpopt.choose.assemble import in_layout
+from tpopt.choose.candidate import Candidate, Candidates, Price, Refused
+from tpopt.choose.modelled import ModelPrices
+from tpopt.errors import TpoptError
+from tpopt.ir import Kernel, Opaque
+from tpopt.ir.walk import map_stage_tensors
+from tpopt.store.records import Record, Records
+
+VIEW_US = 1.0
+"""A view costs its call and nothing else (measured: 0.7 to 1.3 µs)."""
+WIN = 0.97
+"""A measured win counts from 3 %: an original operator is priced that much lower than it measured."""
+
+
+@dataclass
+class Pricer:
+    """Prices every admitted candidate; those that fail when tried are moved to the refused.
+
+    ``profiler`` None prices by the model alone.
+    """
+
+    model: ModelPrices
+    records: Records
+    binder: Binder
+    sizes: Mapping[str, int]
+    profiler: Profiler | None
+    deadline: float = float("inf")
+    prices: dict[str, Price] = field(default_factory=dict)
+
+    def run(self, found: Candidates) -> dict[str, Price]:
+        """Prices by key; competitors for one value are measured together, in the order of the original program."""
+        if self.profiler is None:
+            for candidate in found.admitted:
+                self.prices.setdefault(candidate.key, Price(self.model.price(candidate)))
+            return self.prices
+        last = _last_needs(found.admitted)
+        for number, group in enumerate(_groups(found.admitted)):
+            self._group(group, found)
+            self.profiler.release([name for name, use in last.items() if use == number])
+        found.admitted = [c for c in found.admitted if c.key in self.prices]
+        self.records.save()
+        return self.prices
+
+    def _group(self, group: Sequence[Candidate], found: Candidates) -> None:
+        assert self.profiler is not None
+        fresh: dict[str, Call] = {}
+        for candidate in group:
+            call = self._usable(candidate, found)
+            if call is None:
+                continue
+            self._known(candidate)
+            if candidate.key not in self.prices:
+                fresh.setdefault(candidate.key, call)
+        if not fresh:
+            return
+        for key, (us, low, high, rounds) in self.profiler.measure(fresh, self.deadline).items():
+            self.records.put(key, Record(us, low, high, rounds))
+        for candidate in group:
+            self._known(candidate)
+
+    def _usable(self, candidate: Candidate, found: Candidates) -> Call | None:
+        """The candidate's call, run once so that what it makes is at hand; ``None`` (and refused) when it fails."""
+        assert self.profiler is not None
+        try:
+            call = self.binder.bind(planned(candidate), self.sizes)
+        except TpoptError as error:
+            return self._refuse(candidate, found, str(error))
+        if not all(self.profiler.has(n) for n in call.refs()):
+            return self._refuse(candidate, found, "what it needs could not be computed")
+        reason = self.profiler.check(call)
+        if reason is not None:
+            return self._refuse(candidate, found, reason)
+        self.profiler.put(call)
+        return call
+
+    def _refuse(self, candidate: Candidate, found: Candidates, reason: str) -> None:
+        found.refused.append(Refused(candidate.name, candidate.kind, candidate.covers, reason))
+        self.prices.pop(candidate.key, None)
+
+    def _known(self, candidate: Candidate) -> None:
+        if candidate.free:
+            self.prices[candidate.key] = Price(VIEW_US)
+        record = self.records.get(candidate.key)
+        if record is not None and candidate.key not in self.prices:
+            factor = WIN if candidate.kind == "original" else 1.0
+            self.prices[candidate.key] = Price(record.us * factor, record.low, record.high, measured=True)
+
+
+def planned(candidate: Candidate) -> Opaque | Kernel:
+    """The candidate's stage with its values under the names of their layouts."""
+    layouts = {v.name: v.layout for v in candidate.needs}
+    made = {v.name: v.layout for v in candidate.produces}
+    outs = set(candidate.stage.outs)
+    stage = map_stage_tensors(candidate.stage, lambda t: t if t in outs else in_layout(t, layouts.get(t.name, "")))
+    if candidate.kind == "layout":
+        name = candidate.produces[0].name
+        source = candidate.stage.reads[0]  # type: ignore[union-attr]
+        target = {o: in_layout(source, made[name]) for o in stage.outs}
+    else:
+        target = {o: in_layout(o, made.get(o.name, "")) for o in stage.outs}
+    mapped = map_stage_tensors(stage, lambda t: target.get(t, t))
+    assert isinstance(mapped, (Opaque, Kernel))
+    return mapped
+
+
+def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Competitors for the same first value, in order of the first candidate of each group."""
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.produces[0].name if candidate.produces else candidate.name, []).append(candidate)
+    return list(groups.values())
+
+
+def _last_needs(candidates: Sequence[Candidate]) -> dict[str, int]:
+    """The last group that reads or makes each plan value."""
+    last: dict[str, int] = {}
+    for number, group in enumerate(_groups(candidates)):
+        for candidate in group:
+            for value in (*candidate.needs, *candidate.produces):
+                for name in (value.name, f"{value.name}.cl"):
+                    last[name] = number
+    return last
+
+

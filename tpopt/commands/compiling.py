@@ -1,0 +1,65 @@
+"""What ``optimize`` and ``explain`` share: the options of a compilation, and running one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from tpopt.commands.output import progress_bar, say, stdout_is_stderr
+from tpopt.commands.target import load_target
+from tpopt.options import Options
+
+if TYPE_CHECKING:
+    from tpopt.report import Report
+
+TargetArgument = Annotated[
+    str, typer.Argument(metavar="FILE.py:FUNCTION", help="What to compile. Its code is executed.", show_default=False)
+]
+Effort = Annotated[str, typer.Option(help="One budget for everything: fast, balanced, max, or seconds.")]
+Choice = Annotated[str, typer.Option(help="measured times the best candidates; model decides by cost models alone.")]
+Tolerance = Annotated[float, typer.Option(help="Relative L2 error that a rule which amplifies rounding may reach.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Keep IEEE behaviour for non-finite values.")]
+NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not check the result against the original.")]
+NoGate = Annotated[bool, typer.Option("--no-gate", help="Keep the result even when it is not faster.")]
+Records = Annotated[Path | None, typer.Option(help="File of measurements to read and extend.", show_default="cache")]
+Pipeline = Annotated[str, typer.Option(help='A pipeline, or passes such as "fold-constants,dead-code".')]
+Exclude = Annotated[
+    list[str] | None, typer.Option(help="Modules that stay as they are, such as encoder.*; repeatable.")
+]
+Seed = Annotated[int, typer.Option(help="Seed of every random input.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+
+
+def options_of(*, effort: str, no_verify: bool, no_gate: bool, exclude: list[str] | None, **fields: Any) -> Options:
+    """Returns the Options that the command line spells.
+
+    Raises:
+        UsageError: a value of a wrong kind or range.
+    """
+    spelled = {"effort": _effort(effort), "verify": not no_verify, "gate": not no_gate, "exclude": tuple(exclude or ())}
+    return Options.of(None, {**spelled, **fields})
+
+
+def compile_target(spec: str, options: Options) -> Report:
+    """Runs the user's function, compiles what it returns, and returns the report."""
+    say(f"running {spec}: this executes its code")
+    with stdout_is_stderr(), progress_bar() as progress:
+        import tpopt
+
+        target = load_target(spec)
+        compile_model = cast("Callable[..., Any]", tpopt.compile)
+        options = dataclasses.replace(options, progress=progress)
+        compiled = compile_model(target.model, target.inputs, kwargs=target.kwargs, options=options)
+    report: Report = compiled.report
+    return report
+
+
+def _effort(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,100 @@
+"""``tpopt doctor``: versions, threads, tools; what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from tpopt.commands import checks
+from tpopt.commands.checks import Check
+from tpopt.commands.compiling import AsJson
+from tpopt.commands.output import emit, emit_json, stdout_is_stderr
+from tpopt.report.environment import CHANGE_SPEED, usable_cores
+
+VARIABLES: Final[Mapping[str, str]] = {
+    "TPOPT_TRACEBACK": "1: every error comes with its traceback, as with tpopt --traceback",
+    "NO_COLOR": "any text: no colours on stderr",
+    "XDG_CACHE_HOME": "folder above the cache of measurements",
+    **dict.fromkeys(CHANGE_SPEED, "changes how fast kernels run; recorded in every report"),
+}
+"""The variables of the environment that tpopt reads, and what they do."""
+
+Env = Annotated[bool, typer.Option("--env", help="Also list the variables of the environment that matter.")]
+
+
+def doctor(as_json: AsJson = False, env: Env = False) -> None:
+    """Check this machine and installation.
+
+    Versions, processor, threads, tools and cache; each row says what to do where something is wrong.
+    """
+    with stdout_is_stderr():
+        rows = examine()
+    if as_json:
+        data: dict[str, Any] = {"checks": [dataclasses.asdict(row) for row in rows]}
+        emit_json({**data, "variables": variables()} if env else data)
+        return
+    emit(_text(rows, variables() if env else []))
+
+
+def examine() -> list[Check]:
+    """Returns every row, in the order in which a person would look."""
+    from platformdirs import user_cache_path
+
+    cores = usable_cores()
+    return [
+        checks.python(),
+        *checks.requirements(checks.own_requirements()),
+        checks.cpu(),
+        checks.cores(),
+        checks.load(os.getloadavg()[0], cores),
+        checks.governor(),
+        checks.openmp(os.environ, cores),
+        *_seen_by_torch(cores),
+        checks.compiler(os.environ),
+        checks.cache(user_cache_path("tpopt")),
+    ]
+
+
+def variables() -> list[dict[str, str | None]]:
+    """Returns name, value (null when unset) and meaning of every variable that tpopt reads."""
+    return [{"name": n, "value": os.environ.get(n), "meaning": meaning} for n, meaning in VARIABLES.items()]
+
+
+def _seen_by_torch(cores: int) -> list[Check]:
+    driver = Path("/dev/nvidiactl").exists()
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: a shared library of it does not load
+        return [Check("torch threads", "unknown", "warn", f"torch does not import: {error}")]
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    maps = _maps()
+    return [
+        checks.threads(torch.get_num_threads(), cores),
+        checks.openmp_runtimes(maps),
+        checks.allocator(maps),
+        checks.gpu(names, driver=driver),
+        checks.nvcc(shutil.which("nvcc"), needed=driver),
+    ]
+
+
+def _maps() -> str:
+    file = Path("/proc/self/maps")
+    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+
+
+def _text(rows: list[Check], listed: list[dict[str, str | None]]) -> str:
+    from tpopt.report.render import counted, table
+
+    warnings = sum(row.status == "warn" for row in rows)
+    lines = [("", row.status, row.name, f"{row.value}{f'  -> {row.advice}' if row.advice else ''}") for row in rows]
+    text = f"{table(('status', 'check', 'found'), [line[1:] for line in lines])}\n{counted(warnings, 'warning')}"
+    if not listed:
+        return text
+    cells = [(str(v["name"]), "(unset)" if v["value"] is None else v["value"], str(v["meaning"])) for v in listed]
+    return f"{text}\n\n{table(('variable', 'value', 'meaning'), cells)}".rstrip("\n")

@@ -1,0 +1,133 @@
+"""Reads whose indices are integer combinations of iterators, as padding and plain torch views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+
+from tpopt.ir.dtypes import DType
+from tpopt.ir.index import Iter
+from tpopt.ir.terms import Number
+from tpopt.ir.to_torch.indexing import Affine
+from tpopt.ir.to_torch.lowering import Lowering, Named
+
+Op = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Dim:
+    """How one axis of a tensor is read, and which of its positions count (half-open)."""
+
+    index: Affine
+    low: int
+    high: int
+
+
+def affine_view(
+    low: Lowering, slot: int, shape: tuple[int, ...], dims: Sequence[Dim], fill: Number, dtype: DType
+) -> Named:
+    """The named view of a tensor; positions that do not count, or are outside, hold ``fill``."""
+    slices: list[slice] = []
+    pads: list[int] = []
+    for dim, extent in zip(dims, shape, strict=True):
+        first, last = dim.index.span
+        start, stop = max(first, dim.low, 0), min(last + 1, dim.high, extent)
+        if start >= stop:
+            return low.literal(fill, dtype)
+        slices.append(slice(start, stop))
+        pads = [start - first, last + 1 - stop, *pads]
+    value = slot
+    if any((s.start, s.stop) != (0, n) for s, n in zip(slices, shape, strict=True)):
+        where = tuple(slices)
+        value = low.tape.emit(lambda t: t[where], value)
+    if any(pads):
+        value = low.tape.emit(lambda t: torch.constant_pad_nd(t, pads, fill), value)
+        low.note(prod(d.index.span[1] - d.index.span[0] + 1 for d in dims))
+    ops, labels = _axes(dims)
+    axes = low.order(labels)
+    if tuple(labels) != axes:
+        order = tuple(labels.index(a) for a in axes)
+        ops.append(lambda t: t.permute(order))
+    result = low.view(_chain(ops), value, axes) if ops else Named(value, axes)
+    if prod(low.extents(axes)) > 2 * prod(shape):
+        low.inflated.add(result.slot)
+    return result
+
+
+def _chain(ops: list[Op]) -> Op:
+    if len(ops) == 1:
+        return ops[0]
+
+    def run(t: torch.Tensor) -> torch.Tensor:
+        for op in ops:
+            t = op(t)
+        return t
+
+    return run
+
+
+def _axes(dims: Sequence[Dim]) -> tuple[list[Op], list[Iter]]:
+    """Steps that turn one axis per dimension (starting at its smallest position) into one axis per iterator."""
+    ops: list[Op] = []
+    labels: list[Iter | int] = list(range(len(dims)))
+    flips: list[Iter] = []
+    for d, dim in enumerate(dims):
+        flips += _one_dimension(ops, labels, labels.index(d), dim.index.coefficients)
+    if flips:
+        where = tuple(p for p, a in enumerate(labels) if a in flips)
+        ops.append(lambda t: t.flip(where))
+    named = [a for a in labels if isinstance(a, Iter)]
+    return ops, _diagonals(ops, named)
+
+
+def _one_dimension(
+    ops: list[Op], labels: list[Iter | int], position: int, coefficients: tuple[tuple[Iter, int], ...]
+) -> list[Iter]:
+    """Splits one axis among its iterators; returns those that run backwards."""
+    if not coefficients:
+        ops.append(lambda t: t.select(position, 0))
+        del labels[position]
+        return []
+    ordered = sorted(coefficients, key=lambda c: -abs(c[1]))
+    for n, (it, c) in enumerate(ordered[:-1]):
+        rest = 1 + sum(abs(k) * (_extent(i) - 1) for i, k in ordered[n + 1 :])
+        ops.append(_unfold(position, rest, abs(c)))
+        labels[position] = it
+        position = len(labels)
+        labels.append(-1)
+    it, c = ordered[-1]
+    labels[position] = it
+    if abs(c) != 1:
+        ops.append(_every(position, abs(c)))
+    return [i for i, k in ordered if k < 0]
+
+
+def _extent(it: Iter) -> int:
+    assert isinstance(it.extent, int)
+    return it.extent
+
+
+def _unfold(position: int, size: int, step: int) -> Op:
+    return lambda t: t.unfold(position, size, step)
+
+
+def _every(position: int, step: int) -> Op:
+    where = (*(slice(None),) * position, slice(None, None, step))
+    return lambda t: t[where]
+
+
+def _diagonals(ops: list[Op], labels: list[Iter]) -> list[Iter]:
+    """An iterator that indexes several axes walks their diagonal."""
+    while len(set(labels)) < len(labels):
+        first, second = next((p, q) for q, b in enumerate(labels) for p, a in enumerate(labels[:q]) if a is b)
+        ops.append(_diagonal(first, second))
+        label = labels[first]
+        labels = [a for p, a in enumerate(labels) if p not in (first, second)] + [label]
+    return labels
+
+
+def _diagonal(first: int, second: int) -> Op:
+    return lambda t: t.diagonal(0, first, second)

@@ -1,0 +1,66 @@
+"""Contractions: stages that hold one sum of products, whatever operator they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+from tpopt.ir import Apply, Compute, Iter, Read, Reduce, Scalar, Tensor, index, postorder
+from tpopt.ir.walk import freshen
+from tpopt.rewrite.affine import Affine, affine_in
+from tpopt.rewrite.rule import Refusal
+from tpopt.rewrite.stages import moved
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """``out[loops] = form(sum[summed]{ product of factors })``; ``form`` is affine, or the reason why it is not."""
+
+    out: Tensor
+    loops: tuple[Iter, ...]
+    summed: tuple[Iter, ...]
+    factors: tuple[Scalar, ...]
+    form: Affine | Refusal
+
+    def weight(self, constants: Container[Tensor]) -> Read | None:
+        """The first factor that reads a constant tensor."""
+        return next((f for f in self.factors if isinstance(f, Read) and f.tensor in constants), None)
+
+
+def contraction(stage: Compute) -> Contraction | None:
+    """Recognises a Compute with one output and one reduction, the sum of a product of two factors or more."""
+    if len(stage.outs) != 1:
+        return None
+    sums = [t for t in postorder(stage.bodies[0]) if isinstance(t, Reduce)]
+    if len(sums) != 1 or sums[0].monoid != "sum":
+        return None
+    factors = factors_of(sums[0].bodies[0])
+    if len(factors) < 2:
+        return None
+    return Contraction(stage.outs[0], stage.loops, sums[0].iters, factors, affine_in(stage.bodies[0], sums[0]))
+
+
+def body_over(stage: Compute, loops: tuple[Iter, ...]) -> Scalar:
+    """The body of a stage with one output over other loops, by position; bound iterators give way to their names."""
+    return moved(freshen(stage.bodies[0], [i.name for i in loops]), stage.loops, loops)
+
+
+def factors_of(product: Scalar) -> tuple[Scalar, ...]:
+    """The factors of a product, nested products opened, in order."""
+    found: list[Scalar] = []
+    pending = [product]
+    while pending:
+        term = pending.pop()
+        if isinstance(term, Apply) and term.function == "mul":
+            pending.extend(reversed(term.args))
+        else:
+            found.append(term)
+    return tuple(found)
+
+
+def axis_of(read: Read, iterator: Iter) -> int | None:
+    """The axis of a tensor that an iterator runs over alone and whole: ``w[i,k]`` has ``k`` at 1; ``None`` if none."""
+    for axis, where in enumerate(read.indices):
+        if where is index(iterator) and read.tensor.shape[axis] == iterator.extent:
+            return axis
+    return None

@@ -1,0 +1,1 @@
+"""What runs a plan: the executor, its buffers, its guards, and the callable that users hold."""

@@ -1,0 +1,24 @@
+"""The original model behind the same door: no gradients, the same refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from tpopt.runtime.guards import refuse_autograd
+
+
+class EagerCallable:
+    """Runs the user's model as it is, under ``no_grad``."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises :class:`GuardFailed` when an input wants a gradient, as a compiled plan does."""
+        leaves = pytree.tree_leaves((args, kwargs))
+        refuse_autograd([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
+        with torch.no_grad():
+            return self._model(*args, **kwargs)

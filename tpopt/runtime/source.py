@@ -1,0 +1,98 @@
+"""Writes a bound plan as a Python function: one line a call, values as locals, each dropped after its last use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tpopt.backend.call import Call, Ref
+
+
+class PlanSource:
+    """The text of ``run(<inputs>, buffers)`` and the objects that its globals name.
+
+    ``placed`` maps a value to its position in ``buffers``: its call writes there with ``out=``.
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        calls: Sequence[Call],
+        outputs: Sequence[str],
+        constants: Mapping[str, Any],
+        placed: Mapping[str, int],
+        clone: frozenset[int] = frozenset(),
+    ) -> None:
+        self.globals: dict[str, Any] = {}
+        self._local: dict[str, str] = {}
+        self._constants = constants
+        self._shared: dict[int, str] = {}
+        lines = [f"def run({', '.join([*(self._value(n) for n in inputs), 'buffers'])}):"]
+        last = _last_uses(calls, outputs)
+        for position, call in enumerate(calls):
+            lines.append(f"    {self._line(call, placed)}")
+            dead = [self._local[n] for n in (*call.refs(), *call.outs) if last.get(n, -1) <= position and n in self._local]
+            if dead:
+                lines.append(f"    del {', '.join(dict.fromkeys(dead))}")
+                for name in [n for n in (*call.refs(), *call.outs) if last.get(n, -1) <= position]:
+                    self._local.pop(name, None)
+        returned = [f"{self._read(n)}.clone()" if k in clone else self._read(n) for k, n in enumerate(outputs)]
+        lines.append(f"    return [{', '.join(returned)}]")
+        self.text = "\n".join(lines) + "\n"
+
+    def compile(self) -> Any:
+        """The function. The text holds only names made here; no user string reaches it."""
+        scope = dict(self.globals)
+        exec(compile(self.text, "<tpopt plan>", "exec"), scope)  # noqa: S102 - a straight list of calls, built above
+        return scope["run"]
+
+    def _value(self, name: str) -> str:
+        local = f"v{len(self._local)}_{''.join(c if c.isalnum() else '_' for c in name)}"
+        while local in self._local.values():
+            local += "_"
+        self._local[name] = local
+        return local
+
+    def _read(self, name: str) -> str:
+        if name in self._local:
+            return self._local[name]
+        return self._object(self._constants[name], "w")
+
+    def _object(self, value: Any, prefix: str) -> str:
+        if id(value) not in self._shared:
+            key = f"{prefix}{len(self.globals)}"
+            self.globals[key], self._shared[id(value)] = value, key
+        return self._shared[id(value)]
+
+    def _argument(self, value: Any) -> str:
+        if isinstance(value, Ref):
+            return self._read(value.name)
+        if isinstance(value, (list, tuple)) and any(isinstance(v, (Ref, list, tuple)) for v in value):
+            return f"[{', '.join(self._argument(v) for v in value)}]"
+        if value is None or isinstance(value, (bool, int, str)):
+            return repr(value)
+        return self._object(value, "c")
+
+    def _line(self, call: Call, placed: Mapping[str, int]) -> str:
+        args = [self._argument(a) for a in call.args] + [f"{k}={self._argument(v)}" for k, v in call.kwargs]
+        buffer = placed.get(call.outs[0]) if call.single and call.outs else None
+        if buffer is not None:
+            args.append(f"out=buffers[{buffer}]")
+        function = self._object(call.out_function if buffer is not None else call.function, "f")
+        expression = f"{function}({', '.join(args)})  # {call.label}"
+        if not call.outs:
+            return expression
+        targets = [self._value(o) for o in call.outs]
+        left = targets[0] if call.single else f"[{', '.join(targets)}]"
+        return f"{left} = {expression}"
+
+
+def _last_uses(calls: Sequence[Call], outputs: Sequence[str]) -> dict[str, int]:
+    last: dict[str, int] = {}
+    for position, call in enumerate(calls):
+        for name in call.outs:
+            last.setdefault(name, position)
+        for name in call.refs():
+            last[name] = position
+    last.update(dict.fromkeys(outputs, len(calls)))
+    return last
