@@ -7,9 +7,11 @@ from math import prod
 from typing import ClassVar
 
 from tpopt.ir import (
+    DENSE,
     Apply,
     Builder,
     Compute,
+    Index,
     Iter,
     Program,
     Read,
@@ -22,7 +24,8 @@ from tpopt.ir import (
     iters,
     tensors_read,
 )
-from tpopt.ir.walk import freshen, is_literal, postorder
+from tpopt.ir.walk import freshen, is_literal, postorder, rebuild
+from tpopt.passes.fold_constants import MAX_BYTES
 from tpopt.rewrite import Numerics, Pass, Refusal, Trace
 from tpopt.rewrite.affine import Affine, affine_in, plus, times
 from tpopt.rewrite.contraction import Contraction, axis_of, body_over, contraction
@@ -33,7 +36,7 @@ AFTER, BEFORE = "FoldAffineOfContraction", "FoldContractionOfAffine"
 
 @dataclass(frozen=True)
 class FoldAffine(Pass):
-    """Replaces ``s * sum{x*w} + b`` with ``sum{x*(s*w)} + b``, and ``sum{(s*x + b)*w}`` with ``sum{x*(s*w)} + sum{b*w}``.
+    """Replaces ``s*sum{x*w} + b`` with ``sum{x*(s*w)} + b``, and ``sum{(s*x + b)*w}`` with ``sum{x*(s*w)} + sum{b*w}``.
 
     Scale and shift are functions of weights that vary along axes of the weight ``w`` alone, as a batch norm's do along
     output channels. It looks at terms, never at operators: convolutions of every kind, linear layers and einsums fold.
@@ -57,7 +60,7 @@ class FoldAffine(Pass):
 
     name: ClassVar[str] = "fold-affine"
     numerics: ClassVar[Numerics] = Numerics.ROUNDING
-    max_bytes: int = 1 << 30
+    max_bytes: int = MAX_BYTES
 
     def run(self, program: Program, trace: Trace) -> Program:
         folder = _Folder(self, program, trace, constant_tensors(program), Builder(program.tensors))
@@ -147,7 +150,7 @@ class _Folder:
 
     def _offer(self, stage: Compute) -> None:
         """Remembers an affine map of one tensor when every reader of its result can absorb it."""
-        out, body = stage.outs[0], stage.bodies[0]
+        out = stage.outs[0]
         form = self._map(stage)
         readers = self.program.consumers.get(out, ())
         if form is None or not any(isinstance(r, Compute) and contraction(r) for r in readers):
@@ -162,7 +165,6 @@ class _Folder:
                 self.trace.refused(BEFORE, plan, [out.name, *(o.name for o in reader.outs)])
                 del self.maps[out]
                 return
-        assert body.dtype is out.dtype
 
     def _map(self, stage: Compute) -> tuple[Read, Affine] | None:
         """The one varying read of a stage, and the affine function of it that the stage computes."""
@@ -214,26 +216,28 @@ class _Folder:
 
     def _plan(self, found: Contraction, factors: tuple[Scalar, ...], form: Affine, inner: Affine) -> _Plan | Refusal:
         """``form`` of the sum of ``factors``, one of which is to become ``inner`` of itself."""
-        for kind, term in (
-            ("scale", form.scale),
-            ("shift", form.shift),
-            ("scale", inner.scale),
-            ("shift", inner.shift),
-        ):
-            varying = [] if term is None else [t for t in tensors_read(term) if t not in self.constants]
+        for kind, term in (*_parts(form), *_parts(inner)):
+            varying = [t for t in tensors_read(term) if t not in self.constants]
             if varying:
                 return Refusal(f"the {kind} reads {varying[0].name}, which is no weight")
-        weight = found.weight(self.constants)
-        if weight is None:
-            return Refusal("no factor of the product is a weight")
+        plans = [self._with_weight(found, factors, f, w, form, inner) for f, w in found.weights(self.constants)]
+        accepted = [p for p in plans if isinstance(p, _Plan)]
+        return (*accepted, *plans, Refusal("no factor of the product is a weight"))[0]
+
+    def _with_weight(
+        self, found: Contraction, factors: tuple[Scalar, ...], factor: Scalar, weight: Read, form: Affine, inner: Affine
+    ) -> _Plan | Refusal:
+        """The plan that scales one of the weights, or why its axes do not carry the map."""
         scale, shift = times(form.scale, inner.scale), form.shift
         if inner.shift is not None:
-            shifted = Reduce("sum", found.summed, (Apply("mul", (inner.shift, weight)),))
+            shifted = Reduce("sum", found.summed, (Apply("mul", (inner.shift, factor)),))
             shift = plus(times(form.scale, shifted), shift)
-        for kind, term in (("scale", scale), ("shift", shift)):
-            for iterator in () if term is None else free_iters(term):
+        for kind, term in _parts(Affine(scale, shift)):
+            for iterator in free_iters(term):
                 if axis_of(weight, iterator) is None or (kind == "shift" and iterator not in found.loops):
                     return Refusal(f"the {kind} varies along {iterator.name}, which is no axis of the weight alone")
+        if scale is not None and weight.tensor.structure is not DENSE:
+            return Refusal(f"{weight.tensor.name} is given by a formula")
         size = _bytes(weight.tensor)
         if scale is not None and size > self.options.max_bytes:
             return Refusal(f"the scaled weight takes {size} bytes, more than max_bytes={self.options.max_bytes}")
@@ -242,7 +246,7 @@ class _Folder:
     def _write(self, plan: _Plan) -> Compute:
         """Emits the stages that a contraction's weight and bias come from; returns the contraction."""
         weight = plan.weight if plan.scale is None else self._scaled(plan, plan.scale)
-        factors = tuple(weight if f is plan.weight else f for f in plan.factors)
+        factors = tuple(rebuild(f, lambda t: weight if t is plan.weight else t) for f in plan.factors)
         total: Scalar = Reduce("sum", plan.summed, (Apply("mul", factors),))
         if plan.shift is not None:
             total = Apply("add", (total, self._bias(plan, plan.shift)))
@@ -257,7 +261,7 @@ class _Folder:
         return Read(self._constant(f"{plan.out.name}.weight", loops, body), weight.indices)
 
     def _bias(self, plan: _Plan, shift: Scalar) -> Scalar:
-        if isinstance(shift, Read) and all(w in map(index, plan.loops) for w in shift.indices) and shift.indices:
+        if isinstance(shift, Read) and shift.indices and all(w in _whole(shift, plan.loops) for w in shift.indices):
             return shift
         channels = [l for l in plan.loops if axis_of(plan.weight, l) is not None]
         free = free_iters(shift)
@@ -271,6 +275,16 @@ class _Folder:
         self.builder.add(Compute((out,), loops, (body,)))
         self.constants[out] = None
         return out
+
+
+def _whole(read: Read, loops: tuple[Iter, ...]) -> tuple[Index, ...]:
+    """The indices of a read that are loops running over a whole axis."""
+    return tuple(index(l) for l in loops if axis_of(read, l) is not None)
+
+
+def _parts(form: Affine) -> tuple[tuple[str, Scalar], ...]:
+    """The scale and the shift, where there are such."""
+    return tuple((kind, term) for kind, term in (("scale", form.scale), ("shift", form.shift)) if term is not None)
 
 
 def _bytes(tensor: Tensor) -> int:

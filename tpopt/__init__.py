@@ -15,16 +15,25 @@ listed in ``__all__`` is private.
 from __future__ import annotations
 
 import importlib
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tpopt import errors
 from tpopt.options import Options
 
+if TYPE_CHECKING:
+    from tpopt._compile import compile  # noqa: A004 - the public name
+    from tpopt.report import Report
+    from tpopt.runtime.compiled import CompiledModel
+
 __version__ = "0.1.0"
 
-__all__ = ["Options", "__version__", "errors"]
+__all__ = ["CompiledModel", "Options", "Report", "__version__", "compile", "errors"]
 
-_HOMES: Final[dict[str, str]] = {}
+_HOMES: Final[dict[str, str]] = {
+    "CompiledModel": "tpopt.runtime.compiled",
+    "Report": "tpopt.report",
+    "compile": "tpopt._compile",
+}
 """Each public name that is imported on first use, and the module that defines it."""
 
 

@@ -35,7 +35,12 @@ return out"""
 def network() -> tuple[Program, nn.Module]:
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10, bias=False), nn.Softmax(1)
+        nn.Conv2d(3, 4, 3, 2, 1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 10, bias=False),
+        nn.Softmax(1),
     )
     constants = {"w": model[0].weight, "b": model[0].bias, "v": model[4].weight}
     origins = {"w": Origin(("0.weight",)), "b": Origin(("0.bias", "1.shift"))}
@@ -156,7 +161,9 @@ def test_bfloat16_weights_come_from_their_bits():
 
 
 def test_a_value_nobody_reads_any_more_is_freed():
-    program = parse_program("program p(x: f32[4])\na: f32[4] = L[i:4] x[i] + 1.0\nb: f32[4] = L[i:4] a[i] * 2.0\nc: f32[4] = L[i:4] b[i] * 3.0\nreturn c")
+    program = parse_program(
+        "program p(x: f32[4])\na: f32[4] = L[i:4] x[i] + 1.0\nb: f32[4] = L[i:4] a[i] * 2.0\nc: f32[4] = L[i:4] b[i] * 3.0\nreturn c"
+    )
     assert TorchFunction(program, None, None, check=False, fast=True)._last == [("x",), ("a",), ("b",)]
 
 
@@ -174,7 +181,11 @@ def test_ten_thousand_stages_and_ten_thousand_terms():
     given = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     value, single = to_torch(program)(given)
     value.sum().backward()
-    assert (value.tolist(), single.item(), given.grad is not None and given.grad.tolist()) == ([1e4, 1e4], 1e4, [1.0, 1.0])
+    assert (value.tolist(), single.item(), given.grad is not None and given.grad.tolist()) == (
+        [1e4, 1e4],
+        1e4,
+        [1.0, 1.0],
+    )
 
 
 def test_arrays_of_the_program_are_left_alone():

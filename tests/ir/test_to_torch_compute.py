@@ -25,6 +25,9 @@ READS = {
     "window": "x: f32[2,11] => y: f32[2,4,3] = L[n:2,i:4,k:3] x[n,2*i+2*k]",
     "three iterators": "x: f32[60] => y: f32[3,4,5] = L[i:3,j:4,k:5] x[20*i+5*j+k]",
     "mixed directions": "x: f32[20] => y: f32[4,3] = L[i:4,j:3] x[5*i-2*j+4]",
+    "backwards window": "x: f32[20] => y: f32[4,3] = L[i:4,j:3] x[-5*i-2*j+19]",
+    "there and back": "x: f32[4,9] => y: f32[5,4] = L[i:5,t:4] x[t,i-t+3]",
+    "there and back, guarded": "x: f32[4,2] => y: f32[5,4] = L[i:5,t:4] select(0 <= i-t < 2, x[t,i-t], 0.0)",
     "broadcast": "x: f32[3] => y: f32[2,3,4] = L[n:2,i:3,j:4] x[i]",
     "one row": "x: f32[3,4] => y: f32[4] = L[i:4] x[2,i]",
     "scalar": "x: f32[] => y: f32[2] = L[i:2] x[]",
@@ -95,6 +98,18 @@ CONVOLUTIONS = {
     "transposed, forward taps": """x: f32[3,4], w: f32[3,4] => y: f32[8] = L[i:8] sum[c:3,r:4]{
         select(0 <= (i+r-2)%2 < 1 & 0 <= (i+r-2)//2 < 4, x[c,(i+r-2)//2], 0.0) * w[c,r] }""",
 }
+CONVOLUTIONS |= {
+    "adjoint": """x: f32[2,3,4], w: f32[3,5,4] => y: f32[2,5,8] = L[n:2,o:5,i:8] sum[c:3,t:2]{
+        select(0 <= (i+1)//2-t < 4, x[n,c,(i+1)//2-t], 0.0) * select(0 <= (i+1)%2+2*t < 4, w[c,o,(i+1)%2+2*t], 0.0) }""",
+    "adjoint of a short kernel": """x: f32[3,4,5], w: f32[3,2,2,3] => y: f32[2,8,15] = L[o:2,i:8,j:15] sum[c:3]{
+        x[c,i//2,j//3] * select(0 <= j%3 < 3, w[c,o,i%2,j%3], 0.0) }""",
+    "adjoint in one axis": """x: f32[3,4,5], w: f32[3,2,3,3] => y: f32[2,9,7] = L[o:2,i:9,j:7] sum[c:3,t:2,q:3]{
+        select(0 <= i//2-t < 4 & 0 <= j-q < 5, x[c,i//2-t,j-q], 0.0) * select(0 <= i%2+2*t < 3, w[c,o,i%2+2*t,q], 0.0) }""",
+    "converted": """x: f16[3,7], w: f16[4,3,3] => y: f32[4,7] = L[o:4,i:7] sum[c:3,r:3]{
+        f32(select(0 <= i+r-1 < 7, x[c,i+r-1], 0.0)) * f32(w[o,c,r]) }""",
+    "groups by division": "x: f32[6,7], w: f32[8,3,3] => y: f32[8,5] = L[o:8,i:5] sum[c:3,r:3]{ x[3*(o//4)+c,i+r] * w[o,c,r] }",
+    "weight gradient": "x: f32[2,3,9], g: f32[2,4,4] => y: f32[4,3,2] = L[f:4,c:3,r:2] sum[n:2,p:4]{ g[n,f,p] * x[n,c,2*p+r] }",
+}
 LOOKUPS = {
     "embedding": "w: f32[6,3], t: i64[2,4] => y: f32[2,4,3] = L[b:2,i:4,j:3] w[t[b,i]{0:6},j]",
     "gather": "w: f32[6,4], t: i64[2,4] => y: f32[2,4] = L[b:2,i:4] w[t[b,i]{0:6},i]",
@@ -155,7 +170,20 @@ def test_what_does_not_slide_is_no_convolution(name: str):
     assert convolution(low, body) is None
 
 
-@pytest.mark.parametrize("name", ["padding", "transposed", "window", "flatten", "reshape", "pixel shuffle", "roll"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "padding",
+        "transposed",
+        "window",
+        "flatten",
+        "merge of swapped axes",
+        "channel shuffle",
+        "reshape",
+        "pixel shuffle",
+        "roll",
+    ],
+)
 def test_regrouping_reads_no_index_tensor_over_every_point(name: str):
     program, _ = stage_and_arrays(READS[name])
     plan = lower_compute(program.stages[0], Setting(None, torch.device("cpu"), {}))
@@ -171,7 +199,9 @@ def test_a_concatenation_is_cut_into_its_parts():
 
 
 def test_a_large_intermediate_is_computed_in_chunks():
-    program, arrays = stage_and_arrays("x: f32[40,30], w: f32[50,30] => y: f32[40,50] = L[i:40,j:50] max[k:30]{ x[i,k] + w[j,k] }")
+    program, arrays = stage_and_arrays(
+        "x: f32[40,30], w: f32[50,30] => y: f32[40,50] = L[i:40,j:50] max[k:30]{ x[i,k] + w[j,k] }"
+    )
     (stage,) = program.stages
     assert isinstance(stage, Compute)
     plan = lower_compute(stage, Setting(None, torch.device("cpu"), {}), most=10_000)
@@ -185,7 +215,9 @@ def test_a_large_intermediate_is_computed_in_chunks():
 def test_empty_tensors(case: str):
     program, arrays = stage_and_arrays(case)
     (got,) = to_torch(program, dtype=torch.float64)(torch.from_numpy(arrays["x"]))
-    assert torch.equal(got, torch.ones(4, dtype=torch.float64) if got.numel() else torch.empty(0, 4, dtype=torch.float64))
+    assert torch.equal(
+        got, torch.ones(4, dtype=torch.float64) if got.numel() else torch.empty(0, 4, dtype=torch.float64)
+    )
 
 
 IDENTITIES = {"sum": 0, "prod": 1, "max": -float("inf"), "min": float("inf")}
@@ -210,6 +242,10 @@ def test_integers_keep_their_width():
 
 
 def test_complex_products():
-    program, _ = stage_and_arrays("x: c64[3,4], w: c64[4,5] => y: c64[3,5] = L[i:3,j:5] sum[k:4]{ conj(x[i,k]) * w[k,j] }")
-    x, w = (torch.randn(*s, dtype=torch.complex64, generator=torch.Generator().manual_seed(0)) for s in ((3, 4), (4, 5)))
+    program, _ = stage_and_arrays(
+        "x: c64[3,4], w: c64[4,5] => y: c64[3,5] = L[i:3,j:5] sum[k:4]{ conj(x[i,k]) * w[k,j] }"
+    )
+    x, w = (
+        torch.randn(*s, dtype=torch.complex64, generator=torch.Generator().manual_seed(0)) for s in ((3, 4), (4, 5))
+    )
     torch.testing.assert_close(to_torch(program)(x, w)[0], x.conj() @ w)

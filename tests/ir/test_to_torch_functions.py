@@ -79,7 +79,9 @@ def test_complex_numbers(name: str):
     np.testing.assert_allclose(applied(name, *given, dtype=DType.C128), COMPLEX[name](*given), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("floordiv", [-4, 3, 0]), ("truncdiv", [-3, 3, 0]), ("mod", [1, 1, 0]), ("fmod", [-1, 1, 0])])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("floordiv", [-4, 3, 0]), ("truncdiv", [-3, 3, 0]), ("mod", [1, 1, 0]), ("fmod", [-1, 1, 0])]
+)
 def test_integer_division_rounds_as_named_and_survives_zero(name: str, expected: list[int]):
     assert applied(name, np.array([-7, 7, 7]), np.array([2, 2, 0]), dtype=DType.I64).tolist() == expected
 

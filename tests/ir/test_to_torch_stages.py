@@ -119,7 +119,9 @@ def test_sort_puts_nan_last_and_keeps_ties_in_order():
 @pytest.mark.parametrize(("largest", "expected"), [(True, [1, 0, 3]), (False, [2, 4, 0])])
 def test_topk_takes_the_first_of_equals(largest: bool, expected: list[int]):
     flag = "true" if largest else "false"
-    text = f"program p(x: f64[5])\nv: f64[3], i: i64[3] = topk(x, k=3, axis=0, largest={flag}, sorted=true)\nreturn v, i"
+    text = (
+        f"program p(x: f64[5])\nv: f64[3], i: i64[3] = topk(x, k=3, axis=0, largest={flag}, sorted=true)\nreturn v, i"
+    )
     assert run(text, torch.tensor([2, float("nan"), 1, 2, 1], dtype=F64))[1].tolist() == expected
 
 

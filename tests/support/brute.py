@@ -9,7 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from tpopt.ir import Apply, Bound, Cast, Compute, Const, FloorDiv, Index, Iter, Lookup, Mod, Position, Read, Reduce, Scatter, Select
+from tpopt.ir import (
+    Apply,
+    Bound,
+    Cast,
+    Compute,
+    Const,
+    FloorDiv,
+    Index,
+    Iter,
+    Lookup,
+    Mod,
+    Position,
+    Read,
+    Reduce,
+    Scatter,
+    Select,
+)
 
 PLAIN = {"sum": (0.0, lambda a, b: a + b), "prod": (1.0, lambda a, b: a * b), "max": (-math.inf, max), "min": (math.inf, min)}
 BINARY = {

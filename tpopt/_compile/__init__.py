@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from tpopt._compile.door import compile
 
-__all__ = ["compile"]  # noqa: A001 - the public name
+__all__ = ["compile"]

@@ -18,7 +18,9 @@ from tpopt.report import VerificationRow
 from tpopt.rewrite import Timing, Trace
 from tpopt.runtime.compiled import Specialization
 
-_SHARE: Mapping[str, float] = MappingProxyType({"trace": 0.0, "clean up": 0.2, "choose": 0.3, "verify": 0.6, "race": 0.9})
+_SHARE: Mapping[str, float] = MappingProxyType(
+    {"trace": 0.0, "clean up": 0.2, "choose": 0.3, "verify": 0.6, "race": 0.9}
+)
 """How much of a compilation is done when each stage begins."""
 
 

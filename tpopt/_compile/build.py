@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
@@ -22,7 +23,6 @@ from tpopt.errors import TpoptError, UnsupportedModel
 from tpopt.frontend import Traced, trace
 from tpopt.ir import Program
 from tpopt.ir.aten import from_numpy
-from tpopt.options import Options
 from tpopt.rewrite import registry
 from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State
 from tpopt.runtime.guards import InputGuard
@@ -36,7 +36,12 @@ def build(attempt: Attempt) -> Built:
     special, state = specialize(attempt, {})
     assert attempt.traced is not None
     callable_ = PlanCallable(
-        special, attempt.traced.weights, state, lambda: attempt.model.training, _Respecialize(attempt, state), attempt.model
+        special,
+        attempt.traced.weights,
+        state,
+        lambda: attempt.model.training,
+        _Respecialize(attempt, state),
+        attempt.model,
     )
     attempt.built = Built(callable_, special.plan, special)
     if attempt.options.verify:
@@ -64,13 +69,20 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
     binder = Binder(_weights(traced, attempt.cleaned, device))
     state = State({n: states[n] if n in states else traced.weights[n].detach().clone() for n in traced.states})
     attempt.progress("choose")
-    attempt.choice = _choose(attempt, traced, binder, dict(zip((t.name for t in guard.inputs), tensors, strict=True)), state, sizes)
+    attempt.choice = _choose(
+        attempt, traced, binder, dict(zip((t.name for t in guard.inputs), tensors, strict=True)), state, sizes
+    )
     signature = Signature(traced.in_spec, traced.out_spec, traced.inputs, traced.fixed, traced.outputs)
     return Specialization(attempt.choice.plan, binder, signature, traced.states, device), state
 
 
 def _choose(
-    attempt: Attempt, traced: Traced, binder: Binder, inputs: dict[str, torch.Tensor], state: State, sizes: Mapping[str, int]
+    attempt: Attempt,
+    traced: Traced,
+    binder: Binder,
+    inputs: dict[str, torch.Tensor],
+    state: State,
+    sizes: Mapping[str, int],
 ) -> Choice:
     assert attempt.cleaned is not None
     options = attempt.options
@@ -97,12 +109,12 @@ def _weights(traced: Traced, cleaned: Program, device: torch.device) -> dict[str
 def _device(traced: Traced, args: Any) -> torch.device:
     for tensor in traced.weights.values():
         return tensor.device
-    leaves = torch.utils._pytree.tree_leaves(args)
+    leaves = pytree.tree_leaves(args)
     return next((t.device for t in leaves if isinstance(t, torch.Tensor)), torch.device("cpu"))
 
 
 def _tensor_inputs(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-    leaves = torch.utils._pytree.tree_leaves((args, kwargs))
+    leaves = pytree.tree_leaves((args, kwargs))
     return [leaf.detach() for leaf, name in zip(leaves, traced.inputs, strict=True) if name is not None]
 
 

@@ -71,7 +71,11 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
     except KeyboardInterrupt:
         return ResultRow(status="original", reason="interrupted before a verified program was ready"), None
     try:
-        result = race(attempt, built) if attempt.options.gate else ResultRow(status="optimized", reason="not raced: gate=False")
+        result = (
+            race(attempt, built)
+            if attempt.options.gate
+            else ResultRow(status="optimized", reason="not raced: gate=False")
+        )
     except KeyboardInterrupt:
         result = ResultRow(status="optimized", reason="interrupted during the final race; the verified program is kept")
     return result, built.callable if result.status == "optimized" else None

@@ -48,7 +48,9 @@ def _original_macs(attempt: Attempt, stage: Opaque) -> int:
 
     assert attempt.traced is not None
     own = stages_between(attempt.traced.algebra, stage)
-    return sum(opaque_macs(s, attempt.sizes) if isinstance(s, Opaque) else int(stage_work(s, attempt.sizes).macs) for s in own)
+    return sum(
+        opaque_macs(s, attempt.sizes) if isinstance(s, Opaque) else int(stage_work(s, attempt.sizes).macs) for s in own
+    )
 
 
 def opaque_macs(stage: Opaque, sizes: Mapping[str, int]) -> int:

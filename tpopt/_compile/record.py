@@ -111,7 +111,11 @@ def _memory(attempt: Attempt) -> MemoryRow:
     used = [special.binder.weights[w.name] for w in special.plan.program.weights]
     weights = sum(t.numel() * t.element_size() for t in used)
     memory = special.memory
-    return MemoryRow(arena_bytes=memory.arena_bytes, owned_peak_bytes=memory.owned_peak_bytes, weights_bytes=weights + special.binder.packed_bytes)
+    return MemoryRow(
+        arena_bytes=memory.arena_bytes,
+        owned_peak_bytes=memory.owned_peak_bytes,
+        weights_bytes=weights + special.binder.packed_bytes,
+    )
 
 
 def _covers(attempt: Attempt, choice: Choice) -> tuple[CoverRow, ...]:
@@ -131,7 +135,9 @@ def _cover(attempt: Attempt, choice: Choice, name: str, rows: list[Any], picked:
     candidates = []
     for row in rows:
         if hasattr(row, "reason"):
-            candidates.append(CandidateRow(name=row.name, kind=row.kind, price_us=None, status="refused", reason=row.reason))
+            candidates.append(
+                CandidateRow(name=row.name, kind=row.kind, price_us=None, status="refused", reason=row.reason)
+            )
             continue
         price = choice.prices[row.key]
         chosen = row.name in picked
@@ -144,4 +150,6 @@ def _cover(attempt: Attempt, choice: Choice, name: str, rows: list[Any], picked:
         )  # fmt: skip
     winner = next((c.name for c in candidates if c.status == "chosen"), "")
     reason = "part of the cheapest cover of the whole program" if winner else "computed inside a wider cover"
-    return CoverRow(cover=(name,), source=_lines(attempt, (name,)), candidates=tuple(candidates), chosen=winner, reason=reason)
+    return CoverRow(
+        cover=(name,), source=_lines(attempt, (name,)), candidates=tuple(candidates), chosen=winner, reason=reason
+    )

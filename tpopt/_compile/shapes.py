@@ -15,7 +15,7 @@ def dynamic_from(args: Any, kwargs: Any, new_args: Any, new_kwargs: Any, model: 
     new, spec = pytree.tree_flatten((new_args, new_kwargs))
     if old_spec != spec:
         return None
-    collection = torch.export.ShapesCollection()
+    collection: Any = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     changed = False
     for a, b in zip(old, new, strict=True):
         if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) and a.dim() == b.dim():

@@ -8,9 +8,10 @@ from typing import Any, TypeAlias
 import torch
 
 from tpopt.backend.call import Call, Ref
+from tpopt.backend.operators import function, out_function, returns_one_tensor
 from tpopt.errors import InvalidProgram
 from tpopt.ir import Kernel, Opaque, Stage, Tensor
-from tpopt.ir.aten import decode, flatten_outputs, resolve
+from tpopt.ir.aten import decode, flatten_outputs
 from tpopt.ir.stages import Attribute
 
 KernelBinder: TypeAlias = "Callable[[Kernel, Binder, Mapping[str, int]], Call]"
@@ -50,20 +51,20 @@ class Binder:
             from tpopt.backend.library import binders
 
             return binders()[stage.implementation](stage, self, sizes)
-        raise InvalidProgram(f"{type(stage).__name__} of {stage.outs[0].name} is no kernel: a plan holds Kernel and Opaque stages")
+        raise InvalidProgram(
+            f"{type(stage).__name__} of {stage.outs[0].name} is no kernel: a plan holds Kernel and Opaque stages"
+        )
 
 
 def bind_operator(stage: Opaque, sizes: Mapping[str, int]) -> Call:
     """An ATen operator as a call."""
     target = _STRIDE_FREE.get(stage.target, stage.target)
-    operator = resolve(target)
     args = tuple(_argument(a, sizes) for a in stage.args)
     kwargs = tuple((k, _argument(v, sizes)) for k, v in stage.kwargs)
-    returns = operator._schema.returns
-    single = len(returns) == 1 and str(returns[0].type) == "Tensor"
-    function = operator._op if single else _flat(operator._op)
+    single = returns_one_tensor(target)
+    call = function(target) if single else _flat(function(target))
     names = tuple(o.name for o in stage.outs)
-    return Call(target, function, args, kwargs, names, single, _out_variant(operator) if single else None)
+    return Call(target, call, args, kwargs, names, single, out_function(target) if single else None)
 
 
 def _argument(value: Attribute, sizes: Mapping[str, int]) -> Any:
@@ -74,21 +75,8 @@ def _argument(value: Attribute, sizes: Mapping[str, int]) -> Any:
     return decode(value, {}, sizes)
 
 
-def _flat(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args, **kwargs: flatten_outputs(function(*args, **kwargs))
-
-
-def _out_variant(operator: Any) -> Callable[..., Any] | None:
-    """The overload that takes the same arguments and ``out=``, if the operator has one."""
-    wanted = [(a.name, str(a.type)) for a in operator._schema.arguments]
-    packet = operator._overloadpacket
-    for name in packet.overloads():
-        overload = getattr(packet, name)
-        own = overload._schema.arguments
-        if own and own[-1].name == "out" and own[-1].is_out and [(a.name, str(a.type)) for a in own[:-1]] == wanted:
-            chosen: Callable[..., Any] = overload._op
-            return chosen
-    return None
+def _flat(call: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: flatten_outputs(call(*args, **kwargs))
 
 
 def _bytes(value: Any) -> int:

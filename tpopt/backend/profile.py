@@ -10,6 +10,7 @@ import torch
 
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
+from tpopt.backend.operators import inference
 from tpopt.errors import TpoptError
 from tpopt.ir.aten import flatten_outputs
 from tpopt.measure import interleave, median_interval
@@ -61,11 +62,13 @@ class Profiler:
                 return f"yields {name} as {tuple(result.shape)} {result.dtype}, expected {tuple(known.shape)} {known.dtype}"
         return None
 
-    def measure(self, calls: Mapping[str, Call], deadline: float | None = None) -> dict[str, tuple[float, float, float, int]]:
+    def measure(
+        self, calls: Mapping[str, Call], deadline: float | None = None
+    ) -> dict[str, tuple[float, float, float, int]]:
         """Microseconds of each call: median, low, high, rounds."""
         contestants = {name: self._thunk(call) for name, call in calls.items()}
         budget = GROUP_SECONDS if deadline is None else max(0.0, min(GROUP_SECONDS, deadline - time.perf_counter()))
-        with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
+        with inference():
             samples = interleave(contestants, rounds=ROUNDS, sample_seconds=SAMPLE_SECONDS, budget_seconds=budget)
         found = {}
         for name, seconds in samples.items():

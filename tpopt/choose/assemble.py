@@ -12,7 +12,9 @@ from tpopt.ir import Program, Stage, Tensor
 from tpopt.ir.walk import map_stage_tensors, stage_reads
 
 
-def assemble(program: Program, picked: Sequence[Candidate], prices: Mapping[str, Price], given: frozenset[Value]) -> Plan:
+def assemble(
+    program: Program, picked: Sequence[Candidate], prices: Mapping[str, Price], given: frozenset[Value]
+) -> Plan:
     """The plan of a solution. ``program`` gives inputs, weights and outputs."""
     steps = [_step(c, prices[c.key]) for c in _ordered(picked, given)]
     stages = tuple(s.stage for s in steps)
@@ -57,7 +59,9 @@ def _ordered(picked: Sequence[Candidate], given: frozenset[Value]) -> list[Candi
         ready = next((c for c in waiting if all(v in have for v in c.needs)), None)
         if ready is None:
             missing = {str(v) for c in waiting for v in c.needs if v not in have}
-            raise InvalidProgram(f"the chosen cover is cyclic or incomplete: nobody produces {', '.join(sorted(missing))}")
+            raise InvalidProgram(
+                f"the chosen cover is cyclic or incomplete: nobody produces {', '.join(sorted(missing))}"
+            )
         waiting.remove(ready)
         if all(v in have for v in ready.produces):
             continue

@@ -31,7 +31,7 @@ class ModelPrices:
             work = stage_work(stage, self._sizes)
             macs, flops = macs + work.macs, flops + work.flops
         traffic = sum(self._bytes(t) for t in (*stage_reads(candidate.stage), *candidate.stage.outs))
-        us = self._model.price(candidate.kind, macs, flops, traffic)
+        us: float = self._model.price(candidate.kind, macs, flops, traffic)
         image = any(v.layout == CHANNELS_LAST for v in candidate.needs)
         return us * (CHANNELS_LAST_CONVOLUTION if image and macs and candidate.kind != "layout" else 1.0)
 

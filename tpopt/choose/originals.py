@@ -42,7 +42,18 @@ def original_candidates(original: Program, found: Candidates) -> None:
         free = short in _VIEWS
         covers = tuple(o.name for o in stage.outs)
         needs = tuple(Value(t.name) for t in reads)
-        found.add(Candidate(f"{name}:original", "view" if free else "original", stage, needs, outs, opaque_key(stage, ROW), covers=covers, free=free))
+        found.add(
+            Candidate(
+                f"{name}:original",
+                "view" if free else "original",
+                stage,
+                needs,
+                outs,
+                opaque_key(stage, ROW),
+                covers=covers,
+                free=free,
+            )
+        )
         if short in _KEEPS_CHANNELS_LAST and _all_images(reads) and _all_images(stage.outs[:1]):
             last = tuple(Value(o.name, CHANNELS_LAST if o.rank == 4 else ROW) for o in stage.outs)
             wants = tuple(Value(t.name, CHANNELS_LAST if t.rank == 4 else ROW) for t in reads)

@@ -74,12 +74,15 @@ class Pricer:
         try:
             call = self.binder.bind(planned(candidate), self.sizes)
         except TpoptError as error:
-            return self._refuse(candidate, found, str(error))
+            self._refuse(candidate, found, str(error))
+            return None
         if not all(self.profiler.has(n) for n in call.refs()):
-            return self._refuse(candidate, found, "what it needs could not be computed")
+            self._refuse(candidate, found, "what it needs could not be computed")
+            return None
         reason = self.profiler.check(call)
         if reason is not None:
-            return self._refuse(candidate, found, reason)
+            self._refuse(candidate, found, reason)
+            return None
         self.profiler.put(call)
         return call
 
@@ -130,5 +133,3 @@ def _last_needs(candidates: Sequence[Candidate]) -> dict[str, int]:
                 for name in (value.name, f"{value.name}.cl"):
                     last[name] = number
     return last
-
-

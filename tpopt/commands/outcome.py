@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import traceback
 from collections.abc import Iterator
@@ -63,8 +64,12 @@ def _trace(error: Exception, wanted: bool) -> None:
 def _stdout_is_closed() -> bool:
     """Tells a reader of stdout that went away, as in ``| head``, from a pipe of our own that broke."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at the end
-        return True
-    return False
+        descriptor = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # there is no stdout, or it is no file
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    closed = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)  # or Python complains when it flushes at the end
+    return closed

@@ -45,8 +45,9 @@ def stderr_console() -> Console:
 def stdout_is_stderr() -> Iterator[None]:
     """Sends to stderr what a user's code, its libraries and its child processes print: stdout is for data alone."""
     kept = None
-    with suppress(OSError):  # one of the two may be closed
-        sys.stdout.flush()
+    if sys.stdout is not None:  # else 1 may be any file that was opened since
+        with suppress(OSError):  # a reader that went away is noticed when there is data
+            sys.stdout.flush()
         kept = os.dup(1)
         os.dup2(2, 1)
     try:

@@ -11,7 +11,9 @@ from torch.export import ExportedProgram
 from tpopt.errors import UnsupportedModel
 
 
-def capture(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any) -> ExportedProgram:
+def capture(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
+) -> ExportedProgram:
     """Exports and functionalises. The model is not changed, nor is torch's grad mode after the call.
 
     Raises :class:`UnsupportedModel` with the first line of export's reason; its full text is the cause.
@@ -21,6 +23,8 @@ def capture(model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any
         try:
             exported = torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
             return exported.run_decompositions({})
-        except Exception as error:  # noqa: BLE001 - export raises whatever the model's Python code raises
+        except Exception as error:
             reason = str(error).strip().splitlines() or [""]
-            raise UnsupportedModel(f"torch.export refused {type(model).__name__}: {type(error).__name__}: {reason[0]}") from error
+            raise UnsupportedModel(
+                f"torch.export refused {type(model).__name__}: {type(error).__name__}: {reason[0]}"
+            ) from error

@@ -88,7 +88,11 @@ class Context:
         return self.own.table(name, values, dtype)
 
     def kernel(
-        self, implementation: str, reads: Sequence[Tensor], write: Callable[[Context], Sequence[Tensor]], **parameters: Attribute
+        self,
+        implementation: str,
+        reads: Sequence[Tensor],
+        write: Callable[[Context], Sequence[Tensor]],
+        **parameters: Attribute,
     ) -> tuple[Tensor, ...]:
         """Adds a Kernel stage; its algebra is what ``write`` adds to the context it is given, its outputs what that returns.
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tpopt.frontend.translate import Translation, Value
 
 
-def translate_control(translation: Translation, node: fx.Node, env: dict[fx.Node, Value], modules: Mapping[str, Any]) -> Value:
+def translate_control(
+    translation: Translation, node: fx.Node, env: dict[fx.Node, Value], modules: Mapping[str, Any]
+) -> Value:
     """Translates a higher-order operator. Raises :class:`UnsupportedModel` for those without algebra."""
     raise UnsupportedModel(f"{node.target} has no algebra")

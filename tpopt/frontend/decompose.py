@@ -13,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from tpopt.frontend.registry import NoAlgebra
-from tpopt.ir.aten import target_name
+from tpopt.ir.aten import from_torch_dtype, target_name, to_numpy
 
 if TYPE_CHECKING:
     from tpopt.frontend.translate import Outs, Translation, Value
@@ -34,6 +34,8 @@ def decompose(
 ) -> tuple[Outs, list[Stage]]:
     """Results and stages of an operator through its decomposition. Raises :class:`NoAlgebra` naming the piece that has none."""
     op: Any = node.target
+    if not node.all_input_nodes and torch.Tag.nondeterministic_seeded not in op.tags:
+        return _evaluated(translation, node), []
     graph = _traced(node, depth)
     flat, _ = pytree.tree_flatten((list(node.args), dict(node.kwargs)))
     values, _ = pytree.tree_flatten([args, dict(kwargs)], is_leaf=lambda v: not isinstance(v, (list, dict)))
@@ -50,6 +52,13 @@ def decompose(
             result = fx.node.map_arg(piece.args[0], lambda n: env[n])
             return tuple(result) if isinstance(result, (list, tuple)) else (result,), stages
     raise NoAlgebra(f"{target_name(op)} decomposes into a graph without output")
+
+
+def _evaluated(translation: Translation, node: fx.Node) -> Outs:
+    """An operator of nothing but numbers (a window function) is a constant: its values."""
+    op: Any = node.target
+    values, _ = pytree.tree_flatten(op(*node.args, **{**node.kwargs, "device": "cpu"}))
+    return tuple(translation.own.table(node.name, to_numpy(v), from_torch_dtype(v.dtype)) for v in values)
 
 
 def _traced(node: fx.Node, depth: int) -> fx.Graph:
@@ -84,7 +93,13 @@ def _is_fake(node: fx.Node) -> bool:
 
 
 def _piece(
-    translation: Translation, piece: fx.Node, env: dict[fx.Node, Any], stages: list[Stage], whole: str, prefix: str, depth: int
+    translation: Translation,
+    piece: fx.Node,
+    env: dict[fx.Node, Any],
+    stages: list[Stage],
+    whole: str,
+    prefix: str,
+    depth: int,
 ) -> Value:
     import operator
 

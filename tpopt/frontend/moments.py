@@ -12,7 +12,12 @@ from tpopt.ir.terms import const
 
 
 def moments(
-    ctx: Context, kept: Sequence[IndexLike], summed: Sequence[Iter], read: Callable[..., Scalar], eps: float, dtype: DType | None = None
+    ctx: Context,
+    kept: Sequence[IndexLike],
+    summed: Sequence[Iter],
+    read: Callable[..., Scalar],
+    eps: float,
+    dtype: DType | None = None,
 ) -> tuple[Tensor, Tensor]:
     """``mean`` and ``1 / sqrt(variance + eps)`` of ``read(*kept)`` over ``summed``, by one Welford reduction.
 

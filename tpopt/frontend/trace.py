@@ -149,5 +149,3 @@ def _submodules(exported: ExportedProgram) -> dict[str, Any]:
 def _clean(name: str) -> str:
     cleaned = "".join(c if c.isalnum() or c in "_." else "_" for c in name)
     return cleaned if cleaned[:1].isalpha() or cleaned[:1] == "_" else f"_{cleaned}"
-
-

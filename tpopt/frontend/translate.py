@@ -34,7 +34,16 @@ _ASSERTIONS = (
     "aten.sym_constrain_range.default",
     "aten.sym_constrain_range_for_size.default",
 )
-_FAILURES = (TpoptError, ValueError, TypeError, LookupError, AttributeError, AssertionError, RuntimeError, ArithmeticError)
+_FAILURES = (
+    TpoptError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    ArithmeticError,
+)
 
 
 @dataclass
@@ -78,7 +87,9 @@ class Translation:
 
             return translate_control(self, node, env, modules)
         if not isinstance(node.target, torch._ops.OpOverload):
-            raise UnsupportedModel(f"{node.name} calls {node.target}, which is no ATen operator ({'; '.join(origin_of(node).lines)})")
+            raise UnsupportedModel(
+                f"{node.name} calls {node.target}, which is no ATen operator ({'; '.join(origin_of(node).lines)})"
+            )
         return self._operator(node, env)
 
     def _operator(self, node: fx.Node, env: dict[fx.Node, Value]) -> Value:
@@ -125,7 +136,13 @@ class Translation:
         return Opaque(tuple(o for o in outs if o is not None), target, encoded, keywords, bool(effectful))
 
     def lower(
-        self, node: fx.Node, outs: Outs, used: tuple[bool, ...], args: list[Value], kwargs: Mapping[str, Value], depth: int = 0
+        self,
+        node: fx.Node,
+        outs: Outs,
+        used: tuple[bool, ...],
+        args: list[Value],
+        kwargs: Mapping[str, Value],
+        depth: int = 0,
     ) -> tuple[Outs | None, list[Stage], str]:
         """Algebra of one operator: ``(results, stages, "")``, or ``(None, [], reason)`` when it stays whole."""
         op: Any = node.target
@@ -160,7 +177,11 @@ class Translation:
             if out is None or (got is None and not used[k]):
                 final.append(None)
                 continue
-            if got is None or tuple(map(index, got.shape)) != tuple(map(index, out.shape)) or got.dtype is not out.dtype:
+            if (
+                got is None
+                or tuple(map(index, got.shape)) != tuple(map(index, out.shape))
+                or got.dtype is not out.dtype
+            ):
                 raise InvalidProgram(f"result {k} should be {out!r}, the lowering gave {got!r}")
             if got in own and got not in renamed:
                 renamed[got] = Tensor(out.name, got.shape, got.dtype, got.layout, got.structure)
@@ -206,7 +227,12 @@ def _row_major(node: fx.Node, args: Sequence[Value]) -> frozenset[Tensor]:
     found = []
     for source, value in zip(node.args, args, strict=True):
         fake = source.meta.get("val") if isinstance(source, fx.Node) else None
-        if isinstance(fake, torch.Tensor) and isinstance(value, Tensor) and fake.is_contiguous() and not fake.storage_offset():
+        if (
+            isinstance(fake, torch.Tensor)
+            and isinstance(value, Tensor)
+            and fake.is_contiguous()
+            and not fake.storage_offset()
+        ):
             found.append(value)
     return frozenset(found)
 
@@ -230,4 +256,3 @@ def used_results(node: fx.Node, count: int) -> tuple[bool, ...]:
     picked = {u.args[1] for u in node.users if u.target is operator.getitem}
     whole = any(u.target is not operator.getitem for u in node.users)
     return tuple(whole or k in picked for k in range(count))
-

@@ -74,7 +74,12 @@ class Cover:
 
 
 def windows(
-    extents: Sequence[Size], counts: Sequence[Size], taps: Sequence[Size], stride: object, before: object, dilation: object = 1
+    extents: Sequence[Size],
+    counts: Sequence[Size],
+    taps: Sequence[Size],
+    stride: object,
+    before: object,
+    dilation: object = 1,
 ) -> list[Window]:
     """One :class:`Window` for each axis; stride, padding and dilation are numbers or lists as torch takes them."""
     rank = len(extents)
@@ -85,7 +90,14 @@ def windows(
     return [Window(*k) for k in kinds]
 
 
-def touch(source: Tensor, lead: Sequence[IndexLike], along: Sequence[Window], p: Sequence[Iter], r: Sequence[Iter], outside: Scalar | None = None) -> Scalar:
+def touch(
+    source: Tensor,
+    lead: Sequence[IndexLike],
+    along: Sequence[Window],
+    p: Sequence[Iter],
+    r: Sequence[Iter],
+    outside: Scalar | None = None,
+) -> Scalar:
     """``source`` under taps ``r`` of windows ``p``; ``outside`` (zero) where a tap leaves the tensor."""
     where = [w.position(a, b) for w, a, b in zip(along, p, r, strict=True)]
     fill = const(0, source.dtype) if outside is None else outside

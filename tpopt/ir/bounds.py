@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tpopt.ir.index import (
+    Atom,
     FloorDiv,
     Index,
     IndexLike,
@@ -36,19 +37,35 @@ def _extremes(atom: Iter | FloorDiv | Mod | Lookup) -> tuple[Index | None, Index
 
 def _nonnegative_symbols(value: Index) -> bool:
     """Sufficient test for a polynomial in symbols: shift each to its lower bound, then look at the signs."""
+    if _nonnegative_signs(value):
+        return True
+    for symbol in [a for a in value.atoms if isinstance(a, Symbol)]:
+        if symbol.high is not None and _direction(value, symbol) < 0:
+            value = substitute(value, {symbol: index(symbol.high)})
+    return _nonnegative_signs(value)
+
+
+def _nonnegative_signs(value: Index) -> bool:
     shifted = substitute(value, {s: s + s.low for s in value.atoms if isinstance(s, Symbol) and s.low})
-    if all(c >= 0 for c, _ in shifted.terms):
-        return all(isinstance(a, Symbol) for a in shifted.atoms)
-    capped = value
-    for symbol in [s for s in value.atoms if isinstance(s, Symbol) and s.high is not None]:
-        if all(c <= 0 for c, _ in capped.coefficient(symbol).terms):
-            capped = substitute(capped, {symbol: symbol.high})
-    shifted = substitute(capped, {s: s + s.low for s in capped.atoms if isinstance(s, Symbol) and s.low})
     return all(c >= 0 for c, _ in shifted.terms) and all(isinstance(a, Symbol) for a in shifted.atoms)
 
 
-def _linear(value: Index, atom: object) -> bool:
-    return all(atoms.count(atom) <= 1 for _, atoms in value.terms)  # type: ignore[arg-type]
+def _direction(value: Index, symbol: Symbol) -> int:
+    """1 where the value never falls as the symbol grows, -1 where it never rises, 0 where neither is proved."""
+    held = [(c, atoms) for c, atoms in value.terms if symbol in atoms]
+    if all(isinstance(a, Symbol) and a.low >= 0 for _, atoms in held for a in atoms):
+        if all(c > 0 for c, _ in held):
+            return 1
+        if all(c < 0 for c, _ in held):
+            return -1
+    if not _linear(value, symbol):
+        return 0
+    coefficient = value.coefficient(symbol)
+    return 1 if nonnegative(coefficient) else -1 if nonnegative(-coefficient) else 0
+
+
+def _linear(value: Index, atom: Atom) -> bool:
+    return all(atoms.count(atom) <= 1 for _, atoms in value.terms)
 
 
 def minimum(value: IndexLike) -> Index | None:
@@ -98,10 +115,10 @@ def _number(value: Index | None, *, smallest: bool) -> int | None:
     if value is None:
         return None
     for symbol in [a for a in value.atoms if isinstance(a, Symbol)]:
-        coefficient = value.coefficient(symbol)
-        if nonnegative(coefficient):
+        direction = _direction(value, symbol)
+        if direction > 0:
             value = substitute(value, {symbol: symbol.low})
-        elif nonnegative(-coefficient) and symbol.high is not None:
+        elif direction < 0 and symbol.high is not None:
             value = substitute(value, {symbol: symbol.high})
         else:
             return None

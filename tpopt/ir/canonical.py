@@ -164,10 +164,12 @@ def _named_stage(stage: Stage, base: Renaming, depth: int) -> Stage:
             over = Iter(stage.over.name.removeprefix(MARK), base.size(stage.over.extent))
             steps = {s: Symbol(over.name, s.low, s.high) for s in stage.body.symbols if s.name == stage.over.name}
             body = _named(stage.body, {**base.symbols, **steps}, depth + 1)
-            return replace(base.stage(stage), over=over, body=body)
+            outs, init, xs = base.many(stage.outs), base.many(stage.init), base.many(stage.xs)
+            return Scan(outs, init, xs, base.many(stage.captures), over, body)
         case Cond():
             then, otherwise = (_named(p, base.symbols, depth + 1) for p in (stage.then, stage.otherwise))
-            return replace(base.stage(stage), then=then, otherwise=otherwise)
+            outs, captures = base.many(stage.outs), base.many(stage.captures)
+            return Cond(outs, base.tensor(stage.predicate), captures, then, otherwise)
         case Kernel():
             return _named_kernel(stage, base, depth)
         case _:

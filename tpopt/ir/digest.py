@@ -16,7 +16,7 @@ from tpopt.ir.index import Atom, FloorDiv, Index, IndexLike, Iter, Lookup, Mod, 
 from tpopt.ir.program import Program
 from tpopt.ir.stages import Attribute, Compute, Cond, Kernel, Opaque, Scan, Scatter, Sort, Stage, TopK
 from tpopt.ir.terms import Apply, Bound, Cast, Const, Guard, Position, Read, Reduce, Scalar, Select, Tensor
-from tpopt.ir.walk import children, postorder
+from tpopt.ir.walk import children
 
 TensorKey = Callable[[Tensor], str]
 MARK = "%"
@@ -77,11 +77,18 @@ class Digests:
 
     def term(self, root: Scalar) -> str:
         """Digest of a scalar term; arguments of commutative functions and bounds of guards count in any order."""
-        if root not in self._terms:
-            for term in postorder(root):
-                if term not in self._terms:
-                    self._terms[term] = self._node(term, [self._terms[c] for c in children(term)])
-        return self._terms[root]
+        known = self._terms
+        pending = [root]
+        while pending:
+            term = pending[-1]
+            missing = [c for c in children(term) if c not in known]
+            if missing and term not in known:
+                pending.extend(missing)
+                continue
+            pending.pop()
+            if term not in known:
+                known[term] = self._node(term, [known[c] for c in children(term)])
+        return known[root]
 
     def _node(self, term: Scalar, operands: list[str]) -> str:
         match term:
@@ -124,8 +131,8 @@ class Digests:
                 reads = list(map(self.tensor, (stage.predicate, *stage.captures)))
                 return digest("cond", kinds, reads, self.program(stage.then), self.program(stage.otherwise))
             case Sort():
-                flags = (stage.axis, stage.descending, stage.stable)
-                return digest("sort", kinds, self.tensor(stage.source), flags)
+                order = (stage.axis, stage.descending, stage.stable)
+                return digest("sort", kinds, self.tensor(stage.source), order)
             case TopK():
                 flags = (self.index(stage.k), stage.axis, stage.largest, stage.sorted)
                 return digest("topk", kinds, self.tensor(stage.source), flags)

@@ -12,16 +12,19 @@ from typing import Any
 
 _table: weakref.WeakValueDictionary[tuple[Any, ...], Any] = weakref.WeakValueDictionary()
 _lock = threading.RLock()
+_LITERALS = (bool, float, complex)
 
 
 def _key_part(value: Any) -> Any:
     """Distinguishes what Python's ``==`` would merge: ``1``, ``1.0``, ``True``, ``0.0`` and ``-0.0``, and NaNs."""
-    if isinstance(value, tuple):
-        return tuple(_key_part(v) for v in value)
-    if isinstance(value, (bool, float, complex)):
-        return (type(value).__name__, repr(value))
-    identity = getattr(value, "identity", None)
-    return value if identity is None else identity
+    kind = type(value)
+    if type(kind) is Interned or kind is str or kind is int:
+        return value
+    if kind is tuple:
+        return tuple([_key_part(v) for v in value])
+    if kind in _LITERALS:
+        return (kind.__name__, repr(value))
+    return getattr(value, "identity", value)
 
 
 class Interned(type):
@@ -29,7 +32,7 @@ class Interned(type):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         candidate = super().__call__(*args, **kwargs)
-        key = (cls, *(_key_part(getattr(candidate, f)) for f in cls.__match_args__))  # type: ignore[attr-defined]
+        key = (cls, *[_key_part(getattr(candidate, f)) for f in cls.__match_args__])  # type: ignore[attr-defined]
         with _lock:
             return _table.setdefault(key, candidate)
 

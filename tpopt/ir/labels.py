@@ -17,7 +17,7 @@ from tpopt.ir.program import Program
 from tpopt.ir.rename import Renaming
 from tpopt.ir.stages import Compute, Cond, Kernel, Scan, Scatter, Stage
 from tpopt.ir.terms import Apply, Guard, Reduce, Scalar, Select, Tensor
-from tpopt.ir.walk import children, rebuild
+from tpopt.ir.walk import children, postorder, rebuild, with_children
 
 
 def label_stage(stage: Stage, digests: Digests, depth: int = 0) -> Stage:
@@ -64,15 +64,17 @@ def sort_stage(stage: Stage, digests: Digests) -> Stage:
 
 def sort_term(root: Scalar, digests: Digests) -> Scalar:
     """The term with commutative arguments and guards in the order of their digests."""
-
-    def one(term: Scalar) -> Scalar:
+    digests.term(root)
+    new: dict[Scalar, Scalar] = {}
+    for term in postorder(root):
+        operands = children(term)
         if isinstance(term, Apply) and FUNCTIONS[term.function].commutative:
-            return Apply(term.function, tuple(sorted(term.args, key=digests.term)))
-        if isinstance(term, Select):
-            return Select(_sort_guard(term.guard, digests), term.inside, term.outside)
-        return term
-
-    return rebuild(root, one)
+            operands = tuple(sorted(operands, key=digests.term))  # the given operands: their digests are known
+        changed = with_children(term, tuple(new[o] for o in operands))
+        if isinstance(changed, Select):
+            changed = Select(_sort_guard(changed.guard, digests), changed.inside, changed.outside)
+        new[term] = changed
+    return new[root]
 
 
 def final_iterators(stage: Compute | Scatter, size: Callable[[Size], Size]) -> dict[Iter, Iter]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import TypeVar
 
 from tpopt.ir.parse_term import CONSTANTS, DTYPES, TermReader
 from tpopt.ir.stages import Attribute
 from tpopt.ir.structure import DENSE, KINDS, Parameter, Structure
 from tpopt.ir.terms import Tensor
 
+
+
+T = TypeVar("T")
 
 
 class AttributeReader(TermReader):
@@ -65,8 +69,7 @@ class AttributeReader(TermReader):
             return where
         if tokens.kind == "name" and tokens.text not in CONSTANTS:
             return self.tensor()
-        found: Attribute = self._plain(self.attribute)
-        return found
+        return self._plain(self.attribute)
 
     def named(self) -> tuple[str, Attribute] | None:
         """``name=value``, or ``None`` (nothing consumed) when something else follows."""
@@ -96,10 +99,12 @@ class AttributeReader(TermReader):
     def _parameter(self) -> Parameter:
         if self.tokens.kind == "name" and self.tokens.text not in CONSTANTS:
             return self.structure()
-        found: Parameter = self._plain(self._parameter)  # type: ignore[assignment]
+        at, found = self.tokens.position, self._plain(self._parameter)
+        if isinstance(found, complex):
+            raise self.tokens.error("a structure has no complex parameters", at=at)
         return found
 
-    def _plain(self, nested: Callable[[], Attribute] | Callable[[], Parameter]) -> Attribute:
+    def _plain(self, nested: Callable[[], T]) -> int | float | complex | str | tuple[T, ...]:
         """A number, a bool, a string, or a tuple of what ``nested`` reads."""
         tokens = self.tokens
         if tokens.kind == "string":
@@ -116,12 +121,12 @@ class AttributeReader(TermReader):
         known = self.complex_literal()
         return self._tuple(nested) if known is None else known
 
-    def _tuple(self, nested: Callable[[], Attribute] | Callable[[], Parameter]) -> tuple[Attribute, ...]:
+    def _tuple(self, nested: Callable[[], T]) -> tuple[T, ...]:
         """``()``, ``(a,)`` or ``(a, b)``."""
         tokens = self.tokens
         tokens.next()
         self.deeper()
-        found: list[Attribute] = []
+        found: list[T] = []
         while tokens.text != ")":
             found.append(nested())
             if not tokens.accept(","):

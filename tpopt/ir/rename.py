@@ -111,8 +111,9 @@ class Renaming:
             case Scatter():
                 return self._scatter(stage)
             case Scan():
-                lists = (self.many(t) for t in (stage.outs, stage.init, stage.xs, stage.captures))
-                return Scan(*lists, self.iterator(stage.over), self._nested(stage.body))
+                outs, init, xs = self.many(stage.outs), self.many(stage.init), self.many(stage.xs)
+                body = self._nested(stage.body)
+                return Scan(outs, init, xs, self.many(stage.captures), self.iterator(stage.over), body)
             case Cond():
                 outs, captures = self.many(stage.outs), self.many(stage.captures)
                 then, otherwise = self._nested(stage.then), self._nested(stage.otherwise)

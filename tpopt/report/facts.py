@@ -59,7 +59,7 @@ class KernelRow:
 
     Attributes:
         kind: the family: ``original``, ``onednn``, ``gemm``, ``view``, ``layout`` and others.
-        name: the tensor it produces; the first of them when there are several.
+        name: what the plan calls it.
         source: lines of the model that it comes from.
         predicted_us: microseconds that the cost model expects; null when it does not know.
         measured_us: microseconds measured; null when the choice needed no measurement.

@@ -51,9 +51,11 @@ def _work(report: Report) -> str:
         ("MACs (millions)", *_change(work.macs_before, work.macs_after, 1e6)),
         ("bytes moved (MiB)", *_change(work.bytes_before, work.bytes_after, _MIB)),
     ]
-    share = f"  {percent(work.macs_algebra_share)} of the MACs are tensor algebra"
-    opaque = f"; {number(_over(work.macs_opaque, 1e6), 1)} million are in opaque operators\n"
-    return table(("work", "before", "after", "change"), rows, right=("before", "after", "change")) + share + opaque
+    text = table(("work", "before", "after", "change"), rows, right=("before", "after", "change"))
+    if work.macs_algebra_share is None:
+        return text
+    opaque = f"{number(_over(work.macs_opaque, 1e6), 1)} million are in opaque operators"
+    return f"{text}  {percent(work.macs_algebra_share)} of the MACs are tensor algebra; {opaque}\n"
 
 
 def _change(before: int | None, after: int | None, unit: float) -> tuple[str, str, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass
 
-from tpopt.ir import Apply, Compute, Iter, Read, Reduce, Scalar, Tensor, index, postorder
-from tpopt.ir.walk import freshen
+from tpopt.ir import Apply, Compute, Iter, Read, Reduce, Scalar, Select, Tensor, index, postorder
+from tpopt.ir.walk import freshen, is_literal
 from tpopt.rewrite.affine import Affine, affine_in
 from tpopt.rewrite.rule import Refusal
 from tpopt.rewrite.stages import moved
@@ -22,9 +22,14 @@ class Contraction:
     factors: tuple[Scalar, ...]
     form: Affine | Refusal
 
-    def weight(self, constants: Container[Tensor]) -> Read | None:
-        """The first factor that reads a constant tensor."""
-        return next((f for f in self.factors if isinstance(f, Read) and f.tensor in constants), None)
+    def weights(self, constants: Container[Tensor]) -> tuple[tuple[Scalar, Read], ...]:
+        """The factors that read a constant tensor, perhaps under a guard with zero outside, and their reads."""
+        found = ((f, f.inside if _is_guarded(f) and isinstance(f, Select) else f) for f in self.factors)
+        return tuple((f, read) for f, read in found if isinstance(read, Read) and read.tensor in constants)
+
+
+def _is_guarded(factor: Scalar) -> bool:
+    return isinstance(factor, Select) and is_literal(factor.outside, 0)
 
 
 def contraction(stage: Compute) -> Contraction | None:

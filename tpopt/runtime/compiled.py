@@ -13,6 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from tpopt.backend.binding import Binder
+from tpopt.backend.operators import inference
 from tpopt.backend.plan import Plan
 from tpopt.errors import GuardFailed
 from tpopt.ir import Index, Program, Tensor
@@ -46,7 +47,9 @@ class Signature:
 class Specialization:
     """One plan and the bound executables of the sizes it has met."""
 
-    def __init__(self, plan: Plan, binder: Binder, signature: Signature, states: tuple[str, ...], device: torch.device) -> None:
+    def __init__(
+        self, plan: Plan, binder: Binder, signature: Signature, states: tuple[str, ...], device: torch.device
+    ) -> None:
         self.plan, self.binder, self.signature = plan, binder, signature
         self.guard = InputGuard(plan.program.inputs[: len(plan.program.inputs) - len(states)], device)
         self._probe = OutProbe()
@@ -112,12 +115,14 @@ class PlanCallable:
             return self._eager(*args, **kwargs)
         chosen, sizes = found
         executable = chosen.bind(sizes)
-        with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
+        with inference():
             results = self._execute(chosen, executable, tensors)
         signature = chosen.signature
         return pytree.tree_unflatten(_results(signature.results, results, sizes), signature.out_spec)
 
-    def _execute(self, chosen: Specialization, executable: Executable, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    def _execute(
+        self, chosen: Specialization, executable: Executable, tensors: list[torch.Tensor]
+    ) -> list[torch.Tensor]:
         program = chosen.plan.program
         if not program.aliases:
             return executable([*tensors, *self._state.tensors.values()])
@@ -128,7 +133,9 @@ class PlanCallable:
                 named[alias.target].copy_(results[alias.output])
         return results
 
-    def _find(self, leaves: list[Any], spec: Any, tensors: list[torch.Tensor]) -> tuple[Specialization, Mapping[str, int]] | None:
+    def _find(
+        self, leaves: list[Any], spec: Any, tensors: list[torch.Tensor]
+    ) -> tuple[Specialization, Mapping[str, int]] | None:
         for candidate in self.specializations:
             if candidate.signature.in_spec != spec or not _fixed_match(candidate.signature, leaves):
                 continue
@@ -147,7 +154,10 @@ class PlanCallable:
             fresh = self._respecialize(args, kwargs)
             if fresh is None:
                 shapes = ", ".join(str(tuple(t.shape)) for t in tensors)
-                _log.warning("no plan fits inputs of shapes %s; the original model runs. Pass dynamic_shapes to tpopt.compile", shapes)
+                _log.warning(
+                    "no plan fits inputs of shapes %s; the original model runs. Pass dynamic_shapes to tpopt.compile",
+                    shapes,
+                )
                 return None
             self.specializations.append(fresh)
         sizes = fresh.guard.sizes(tensors)
@@ -163,7 +173,10 @@ def _fixed_match(signature: Signature, leaves: list[Any]) -> bool:
 
 def _results(described: tuple[Any, ...], tensors: list[torch.Tensor], sizes: Mapping[str, int]) -> list[Any]:
     remaining = iter(tensors)
-    return [next(remaining) if isinstance(d, Tensor) else evaluate(d, sizes) if isinstance(d, Index) else d for d in described]
+    return [
+        next(remaining) if isinstance(d, Tensor) else evaluate(d, sizes) if isinstance(d, Index) else d
+        for d in described
+    ]
 
 
 class CompiledModel:
@@ -174,7 +187,12 @@ class CompiledModel:
     """
 
     def __init__(
-        self, run: Callable[..., Any], original: torch.nn.Module, report: Any, program: Program | None, plan: Plan | None
+        self,
+        run: Callable[..., Any],
+        original: torch.nn.Module,
+        report: Any,
+        program: Program | None,
+        plan: Plan | None,
     ) -> None:
         self._run = run
         self.original, self.report, self.program, self.plan = original, report, program, plan

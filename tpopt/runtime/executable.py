@@ -110,10 +110,19 @@ class Executable:
                 facts[name] = _facts(root, result)
                 keep.append(result)
                 wide = facts[name].dense and facts[name].bytes >= PLACE_FROM_BYTES
-                if fresh and wide and call.single and call.out_function and self._probe.writes_in_place(call, args, kwargs, result):
+                if (
+                    fresh
+                    and wide
+                    and call.single
+                    and call.out_function
+                    and self._probe.writes_in_place(call, args, kwargs, result)
+                ):
                     placeable.add(name)
         self._finish(facts, placeable, outer)
-        return [t.clone() if facts.get(n, _OUTER).root in outer or n in outer else t for n, t in self._named_outputs(tensors)]
+        return [
+            t.clone() if facts.get(n, _OUTER).root in outer or n in outer else t
+            for n, t in self._named_outputs(tensors)
+        ]
 
     def _named_outputs(self, tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, torch.Tensor]]:
         return [(n, tensors[n] if n in tensors else self._weights[n]) for n in self._outputs]
@@ -170,7 +179,11 @@ def _lifetimes(calls: Sequence[Call], facts: Mapping[str, _Value]) -> dict[str, 
 
 
 def _memory(
-    packing: Packing, facts: Mapping[str, _Value], spans: Mapping[str, tuple[int, int]], placed: set[str], returned: set[str]
+    packing: Packing,
+    facts: Mapping[str, _Value],
+    spans: Mapping[str, tuple[int, int]],
+    placed: set[str],
+    returned: set[str],
 ) -> Memory:
     end = max((last for _, last in spans.values()), default=0)
     owned = [

@@ -28,9 +28,13 @@ class InputGuard:
         found: dict[str, int] = {}
         for declared, given in zip(self.inputs, tensors, strict=True):
             if given.dtype is not torch_dtype(declared.dtype):
-                raise UnsupportedInput(f"input {declared.name}: expected {declared.dtype}, got {given.dtype}; convert it or compile again")
+                raise UnsupportedInput(
+                    f"input {declared.name}: expected {declared.dtype}, got {given.dtype}; convert it or compile again"
+                )
             if given.device.type != self.device.type:
-                raise UnsupportedInput(f"input {declared.name}: compiled for {self.device}, got a tensor on {given.device}")
+                raise UnsupportedInput(
+                    f"input {declared.name}: compiled for {self.device}, got a tensor on {given.device}"
+                )
             if given.dim() != declared.rank:
                 return None
             for extent, actual in zip(declared.shape, given.shape, strict=True):
@@ -41,7 +45,11 @@ class InputGuard:
                 atoms = index(extent).atoms
                 if len(atoms) == 1 and isinstance(atoms[0], Symbol) and index(extent) is index(atoms[0]):
                     symbol = atoms[0]
-                    if found.setdefault(symbol.name, actual) != actual or actual < symbol.low or (symbol.high is not None and actual > symbol.high):
+                    if (
+                        found.setdefault(symbol.name, actual) != actual
+                        or actual < symbol.low
+                        or (symbol.high is not None and actual > symbol.high)
+                    ):
                         return None
         return found if self._derived_fit(tensors, found) else None
 
@@ -73,7 +81,9 @@ class WeightGuard:
         """Raises :class:`GuardFailed` naming the first weight that changed."""
         for tensor, name, version in zip(self.tensors, self.names, self.versions, strict=True):
             if tensor._version != version:
-                raise GuardFailed(f"weight {name} changed after compilation (the plan holds folded copies); call tpopt.compile again")
+                raise GuardFailed(
+                    f"weight {name} changed after compilation (the plan holds folded copies); call tpopt.compile again"
+                )
 
 
 def refuse_autograd(tensors: Sequence[torch.Tensor]) -> None:

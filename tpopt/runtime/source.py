@@ -31,7 +31,9 @@ class PlanSource:
         last = _last_uses(calls, outputs)
         for position, call in enumerate(calls):
             lines.append(f"    {self._line(call, placed)}")
-            dead = [self._local[n] for n in (*call.refs(), *call.outs) if last.get(n, -1) <= position and n in self._local]
+            dead = [
+                self._local[n] for n in (*call.refs(), *call.outs) if last.get(n, -1) <= position and n in self._local
+            ]
             if dead:
                 lines.append(f"    del {', '.join(dict.fromkeys(dead))}")
                 for name in [n for n in (*call.refs(), *call.outs) if last.get(n, -1) <= position]:

@@ -69,7 +69,13 @@ def default_path() -> Path:
 
 def fingerprint(device: str, threads: int, versions: Mapping[str, str]) -> str:
     """What a time depends on besides the kernel: CPU, device, threads, library versions."""
-    parts = [platform.machine(), _cpu(), device, f"threads={threads}", *(f"{k}={v}" for k, v in sorted(versions.items()))]
+    parts = [
+        platform.machine(),
+        _cpu(),
+        device,
+        f"threads={threads}",
+        *(f"{k}={v}" for k, v in sorted(versions.items())),
+    ]
     return "; ".join(parts)
 
 
@@ -88,7 +94,8 @@ def _load(path: Path) -> dict[str, dict[str, Record]]:
         if data.get("version") != VERSION:
             return {}
         return {
-            machine: {key: Record(**fields) for key, fields in rows.items()} for machine, rows in data["machines"].items()
+            machine: {key: Record(**fields) for key, fields in rows.items()}
+            for machine, rows in data["machines"].items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}

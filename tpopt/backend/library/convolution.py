@@ -12,6 +12,7 @@ from tpopt.backend.call import Call, Ref
 from tpopt.backend.library.contraction import Contraction, match_contraction
 from tpopt.backend.library.epilogue import Epilogue, epilogues
 from tpopt.backend.library.geometry import Geometry, match_geometry
+from tpopt.backend.operators import function
 from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
 from tpopt.ir import Compute, DType, Kernel, Program, Tensor, index
@@ -37,7 +38,7 @@ def candidates(program: Program, found: Candidates) -> None:
             found.refuse(f"{match.out.name}:convolution", KIND, (match.out.name,), geometry)
             continue
         for epilogue in epilogues(program, match.out):
-            _add(program, found, oriented, geometry, epilogue)
+            _add(found, oriented, geometry, epilogue)
 
 
 def _admitted(match: Contraction, weights: set[Tensor]) -> Geometry | str:
@@ -52,13 +53,15 @@ def _admitted(match: Contraction, weights: set[Tensor]) -> Geometry | str:
     return geometry
 
 
-def _add(program: Program, found: Candidates, match: Contraction, geometry: Geometry, epilogue: Epilogue) -> None:
+def _add(found: Candidates, match: Contraction, geometry: Geometry, epilogue: Epilogue) -> None:
     name = f"{epilogue.out.name}:convolution({match.out.name})"
     covers = (match.out.name, *(s.outs[0].name for s in epilogue.stages))
     if epilogue.activation not in _DIRECT:
         return found.refuse(name, KIND, covers, f"oneDNN's convolution has no {epilogue.activation} epilogue")
     if epilogue.other is not None and (geometry.transposed or epilogue.activation not in ("", "relu")):
-        return found.refuse(name, KIND, covers, "oneDNN adds a tensor only to a direct convolution, with or without relu")
+        return found.refuse(
+            name, KIND, covers, "oneDNN adds a tensor only to a direct convolution, with or without relu"
+        )
     activation, algorithm = epilogue.attribute()
     reads = [match.left.tensor, match.right.tensor]
     reads += [match.bias.tensor] if match.bias is not None else []
@@ -94,27 +97,29 @@ def bind_convolution(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) ->
     own: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in stage.parameters}
     x, w = stage.reads[:2]
     shape = [evaluate(index(e), sizes) for e in x.shape]
-    packed = binder.packed((stage.implementation, w.name, tuple(shape), str(own)), lambda: _pack(binder.weights[w.name], own, shape))
+    packed = binder.packed(
+        (stage.implementation, w.name, tuple(shape), str(own)), lambda: _pack(binder.weights[w.name], own, shape)
+    )
     bias = binder.weights[stage.reads[2].name].detach() if own["bias"] else None
     padding, stride, dilation, groups = own["padding"], own["stride"], own["dilation"], own["groups"]
     out = (stage.outs[0].name,)
     fused = "" if own["activation"] == "none" else f" + {own['activation']}"
     if own["transposed"]:
-        function = torch.ops.mkldnn._convolution_transpose_pointwise.default._op
+        call = function("mkldnn._convolution_transpose_pointwise.default")
         args: tuple[Any, ...] = (
             Ref(x.name), packed, bias, padding, own["output_padding"], stride, dilation, groups, own["activation"], [], own["algorithm"],
         )  # fmt: skip
-        return Call(f"oneDNN transposed convolution{fused}", function, args, (), out)
+        return Call(f"oneDNN transposed convolution{fused}", call, args, (), out)
     if own["binary"]:
-        function = torch.ops.mkldnn._convolution_pointwise.binary._op
+        call = function("mkldnn._convolution_pointwise.binary")
         unary = None if own["activation"] == "none" else own["activation"]
         args = (
             Ref(x.name), Ref(stage.reads[-1].name), packed, bias, padding, stride, dilation, groups, "add", None, unary, [], "",
         )  # fmt: skip
-        return Call(f"oneDNN convolution + add{fused}", function, args, (), out)
-    function = torch.ops.mkldnn._convolution_pointwise.default._op
+        return Call(f"oneDNN convolution + add{fused}", call, args, (), out)
+    call = function("mkldnn._convolution_pointwise.default")
     args = (Ref(x.name), packed, bias, padding, stride, dilation, groups, own["activation"], [], own["algorithm"])
-    return Call(f"oneDNN convolution{fused}", function, args, (), out)
+    return Call(f"oneDNN convolution{fused}", call, args, (), out)
 
 
 def _pack(weight: torch.Tensor, own: Mapping[str, Any], shape: list[int]) -> torch.Tensor:
@@ -122,9 +127,11 @@ def _pack(weight: torch.Tensor, own: Mapping[str, Any], shape: list[int]) -> tor
     dense = weight.detach().contiguous()
     common = (own["stride"], own["dilation"], own["groups"], shape)
     if own["transposed"]:
-        packed = torch.ops.mkldnn._reorder_convolution_transpose_weight(dense, own["padding"], own["output_padding"], *common)
+        packed = function("mkldnn._reorder_convolution_transpose_weight.default")(
+            dense, own["padding"], own["output_padding"], *common
+        )
     else:
-        packed = torch.ops.mkldnn._reorder_convolution_weight(dense, own["padding"], *common)
+        packed = function("mkldnn._reorder_convolution_weight.default")(dense, own["padding"], *common)
     return packed
 
 

@@ -79,6 +79,12 @@ def activation_of(stage: Compute, tensor: Tensor) -> str | None:
     return _forms(tensor.dtype).get(_on_placeholder(stage.bodies[0], tensor, stage))
 
 
+def _marked(body: Scalar, part: Scalar, dtype: DType) -> tuple[Scalar, Scalar]:
+    """The placeholder, and the body with ``part`` replaced by it."""
+    mark = Tensor("_", (1,), dtype)[0]
+    return mark, rebuild(body, lambda t: mark if t is part else t)
+
+
 def added_to(stage: Compute, tensor: Tensor) -> tuple[Tensor, str] | None:
     """``(other, activation)`` where ``stage`` is ``activation(tensor + other)`` on equal shapes."""
     if len(stage.bodies) != 1 or tensor.shape != stage.outs[0].shape:
@@ -90,8 +96,7 @@ def added_to(stage: Compute, tensor: Tensor) -> tuple[Tensor, str] | None:
         if len(points) != 2 or tensor not in points or points[0] is points[1]:
             continue
         other = points[1] if points[0] is tensor else points[0]
-        mark = Tensor("_", (1,), tensor.dtype)[0]
-        outer = rebuild(stage.bodies[0], lambda t, whole=term: mark if t is whole else t)  # type: ignore[misc]
+        mark, outer = _marked(stage.bodies[0], term, tensor.dtype)
         name = "" if outer is mark else _forms(tensor.dtype).get(outer)
         if name is not None and other.shape == tensor.shape:
             return other, name

@@ -11,6 +11,7 @@ import torch
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call, Ref
 from tpopt.backend.library.contraction import Contraction, match_contraction, plain_axes
+from tpopt.backend.operators import function
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
 from tpopt.ir import Compute, Iter, Kernel, Program
@@ -26,7 +27,7 @@ def candidates(program: Program, found: Candidates) -> None:
         if isinstance(match, str) or match.bias is not None:
             continue
         names = {match.left.tensor.name, match.right.tensor.name}
-        if names <= set(program.constants):
+        if names & set(program.constants):
             continue
         form = _form(match)
         if isinstance(form, str):
@@ -37,7 +38,18 @@ def candidates(program: Program, found: Candidates) -> None:
         weights = set(program.weights)
         needs = tuple(Value(t.name) for t in dict.fromkeys(reads) if t not in weights)
         name, covers = f"{match.out.name}:bmm", (match.out.name,)
-        found.add(Candidate(name, KIND, kernel, needs, (Value(match.out.name),), kernel_key(kernel, ""), Numerics.REASSOCIATING, covers))
+        found.add(
+            Candidate(
+                name,
+                KIND,
+                kernel,
+                needs,
+                (Value(match.out.name),),
+                kernel_key(kernel, ""),
+                Numerics.REASSOCIATING,
+                covers,
+            )
+        )
 
 
 def _form(match: Contraction) -> tuple[tuple[str, Any], ...] | str:
@@ -66,13 +78,13 @@ def _order(axes: tuple[Iter | None, ...], wanted: list[Iter]) -> tuple[int, ...]
     return tuple(k for k, i in enumerate(axes) if i is None) + tuple(axes.index(i) for i in wanted)
 
 
-def bind_gemm(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call:
+def bind_gemm(stage: Kernel, _binder: Binder, _sizes: Mapping[str, int]) -> Call:
     """``gemm.batched``: permute, ``bmm`` (or ``mm``), permute back."""
     own: dict[str, Any] = dict(stage.parameters)
     b, m, k, n = own["groups"]
     left_order, right_order, out_order = own["left"], own["right"], own["out"]
     left_ones, right_ones = len(left_order) - b - m - k, len(right_order) - b - k - n
-    multiply = torch.ops.aten.bmm.default._op if b else torch.ops.aten.mm.default._op
+    multiply = function("aten.bmm.default" if b else "aten.mm.default")
 
     def run(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         p, q = x.permute(left_order), y.permute(right_order)
@@ -80,7 +92,7 @@ def bind_gemm(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call:
         lead, rows, depth = first[:b], first[b : b + m], prod(first[b + m :])
         columns = second[b + k :]
         groups = (prod(lead),) if b else ()
-        result = multiply(p.reshape(*groups, prod(rows), depth), q.reshape(*groups, depth, prod(columns)))
+        result: torch.Tensor = multiply(p.reshape(*groups, prod(rows), depth), q.reshape(*groups, depth, prod(columns)))
         return result.reshape(*lead, *rows, *columns).permute(out_order)
 
     names = (Ref(stage.reads[0].name), Ref(stage.reads[1].name))

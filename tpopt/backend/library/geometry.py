@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tpopt.backend.library.contraction import Contraction, Factor
-from tpopt.frontend.windows import Window
+from tpopt.frontend.windows import Cover, Window
 from tpopt.ir import FloorDiv, Guard, Index, Iter, guard, index
 
 _MOST_DILATION = 16
@@ -91,7 +91,9 @@ def _direct(match: Contraction, rank: int) -> Geometry | str:
         window = Window(*extents, stride, step, -where.offset)
         if where is not window.position(loop, tap):
             return "a spatial index is not stride*loop + dilation*tap - padding"
-        if (extents[0] + 2 * window.before - step * (extents[2] - 1) - 1) // stride + 1 != extents[1] or window.before < 0:
+        if (extents[0] + 2 * window.before - step * (extents[2] - 1) - 1) // stride + 1 != extents[
+            1
+        ] or window.before < 0:
             return "its padding is not the same before and behind"
         strides.append(stride)
         paddings.append(window.before)
@@ -138,7 +140,7 @@ def _transposed(match: Contraction, rank: int, reason: str) -> Geometry | str:
     if not _same_guard(x, guard(*within)) or not _same_guard(w, guard(*real)):
         return "its guards are not those of a transposed convolution"
     windows = [window for window, _ in found]
-    extra = [v.extent - ((v.count - 1) * v.stride - 2 * v.before + v.dilation * (v.taps - 1) + 1) for v in windows]  # type: ignore[operator]
+    extra = [v.extent - ((v.count - 1) * v.stride - 2 * v.before + v.dilation * (v.taps - 1) + 1) for v in windows]
     if any(e < 0 or e >= max(v.stride, v.dilation) for e, v in zip(extra, windows, strict=True)):
         return "its output is cropped"
     return Geometry(
@@ -147,7 +149,7 @@ def _transposed(match: Contraction, rank: int, reason: str) -> Geometry | str:
     )  # fmt: skip
 
 
-def _fit(match: Contraction, k: int):  # type: ignore[no-untyped-def]
+def _fit(match: Contraction, k: int) -> tuple[Window, Cover] | None:
     """The window and cover that reproduce the ``k``-th spatial indices of both operands."""
     x, w, loop = match.left, match.right, match.loops[2 + k]
     where = x.indices[2 + k]
@@ -156,11 +158,11 @@ def _fit(match: Contraction, k: int):  # type: ignore[no-untyped-def]
     inner = 0 if divided is None else divided.numerator.offset
     before = where.offset * stride + inner if divided is not None else where.offset
     extents = (_static(loop.extent), _static(x.tensor.shape[2 + k]), _static(w.tensor.shape[2 + k]))
-    candidates = [i for i in match.reduced if i in where.atoms or i in w.indices[2 + k].atoms] or [None]
+    steps = [index(i) for i in match.reduced if i in where.atoms or i in w.indices[2 + k].atoms] or [index(0)]
     for dilation in range(1, _MOST_DILATION):
         window = Window(*extents, stride, dilation, before)
-        for t in candidates:
-            cover = window.cover(loop, index(0) if t is None else t)
+        for step in steps:
+            cover = window.cover(loop, step)
             if cover.window is where and cover.tap is w.indices[2 + k]:
                 return window, cover
     return None

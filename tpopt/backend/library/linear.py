@@ -12,6 +12,7 @@ from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call, Ref
 from tpopt.backend.library.contraction import Contraction, match_contraction, plain_axes
 from tpopt.backend.library.epilogue import Epilogue, epilogues
+from tpopt.backend.operators import function
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
 from tpopt.ir import Compute, DType, Iter, Kernel, Program, Tensor, index
@@ -39,6 +40,8 @@ def candidates(program: Program, found: Candidates) -> None:
         name = f"{match.out.name}:linear"
         shape = _matrix_form(oriented, weights)
         if isinstance(shape, str):
+            if oriented.right.tensor.rank > 2:
+                continue  # a convolution: its own file says what stands against it
             found.refuse(name, KIND, (match.out.name,), shape)
             continue
         for epilogue in epilogues(program, match.out):
@@ -106,7 +109,9 @@ def _add(program: Program, found: Candidates, match: Contraction, form: _Form, e
     name = f"{epilogue.out.name}:linear({match.out.name})"
     covers = (match.out.name, *(s.outs[0].name for s in epilogue.stages))
     if epilogue.other is not None and (epilogue.activation or form.out != tuple(range(len(form.out)))):
-        return found.refuse(name, KIND, covers, "oneDNN's product adds a tensor only in its own layout and without an activation")
+        return found.refuse(
+            name, KIND, covers, "oneDNN's product adds a tensor only in its own layout and without an activation"
+        )
     if epilogue.activation and epilogue.activation not in _ALONE:
         return found.refuse(name, KIND, covers, f"oneDNN's product has no {epilogue.activation} epilogue")
     attribute, algorithm = epilogue.attribute()
@@ -144,7 +149,7 @@ def bind_linear(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call
 
     def pack() -> torch.Tensor:
         matrix = weight.detach().permute(own["w_order"]).reshape(-1, own["depth"]).contiguous()
-        packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix, batch)
+        packed: torch.Tensor = function("mkldnn._reorder_linear_weight.default")(matrix, batch)
         return packed
 
     packed = binder.packed(("linear", w.name, own["w_order"], batch), pack)
@@ -152,13 +157,19 @@ def bind_linear(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call
     before, after = _before(own, x.rank), _after(own)
     out = (stage.outs[0].name,)
     if own["binary"]:
-        function = torch.ops.mkldnn._linear_pointwise.binary._op
+        call = function("mkldnn._linear_pointwise.binary")
         other = stage.reads[-1].name
-        return Call("oneDNN linear + add", _wrap(function, before, after), (Ref(x.name), Ref(other), packed, bias, "add"), (), out)
-    function = torch.ops.mkldnn._linear_pointwise.default._op
-    args = (Ref(x.name), packed, bias, own["activation"], [], own["algorithm"])
+        return Call(
+            "oneDNN linear + add",
+            _wrap(call, before, after),
+            (Ref(x.name), Ref(other), packed, bias, "add"),
+            (),
+            out,
+        )
+    call = function("mkldnn._linear_pointwise.default")
+    args: tuple[Any, ...] = (Ref(x.name), packed, bias, own["activation"], [], own["algorithm"])
     label = "oneDNN linear" + ("" if own["activation"] == "none" else f" + {own['activation']}")
-    return Call(label, _wrap(function, before, after), args, (), out)
+    return Call(label, _wrap(call, before, after), args, (), out)
 
 
 def _row_count(x: Tensor, depth: int, sizes: Mapping[str, int]) -> int:
@@ -185,12 +196,12 @@ def _after(own: Mapping[str, Any]) -> Transform | None:
     return lambda t: t.reshape(*(t.shape[:-1] if rows else ()), *columns).permute(order)
 
 
-def _wrap(function: Callable[..., Any], before: Transform | None, after: Transform | None) -> Callable[..., Any]:
+def _wrap(call: Callable[..., Any], before: Transform | None, after: Transform | None) -> Callable[..., Any]:
     if before is None and after is None:
-        return function
+        return call
     first = before or (lambda t: t)
     last = after or (lambda t: t)
-    return lambda x, *rest: last(function(first(x), *rest))
+    return lambda x, *rest: last(call(first(x), *rest))
 
 
 BINDERS = {"onednn.linear": bind_linear}

@@ -48,13 +48,19 @@ class Attention:
     def score(self, kind: DType, *i: Iter) -> Scalar:
         """``scale * sum[d]{q·k}``, masked, of one query (the last but one of ``i``) and one key (the last)."""
         d, (*batch, row, column) = Iter("d", self.query.shape[-1]), i
-        dot = products(kind, (d,), cast(self.at(self.query, batch, row, d), kind), cast(self.at(self.key, batch, column, d), kind))
+        dot = products(
+            kind, (d,), cast(self.at(self.query, batch, row, d), kind), cast(self.at(self.key, batch, column, d), kind)
+        )
         value = apply("mul", dot, self._factor(kind))
         if self.mask is not None and self.mask.dtype is DType.BOOL:
             value = where(broadcast(self.mask, i, DType.BOOL), value, -math.inf)
         elif self.mask is not None:
             value = apply("add", value, broadcast(self.mask, i, kind))
-        return select(guard((0, index(row) - column, self.query.shape[-2])), value, const(-math.inf, kind)) if self.causal else value
+        return (
+            select(guard((0, index(row) - column, self.query.shape[-2])), value, const(-math.inf, kind))
+            if self.causal
+            else value
+        )
 
     def _factor(self, kind: DType) -> Scalar:
         width = self.query.shape[-1]
@@ -85,7 +91,9 @@ class Attention:
         return outs
 
 
-def _attend(ctx: Context, call: Attention, dropout: float, *, weights: bool = False, logsumexp: bool = False) -> tuple[Tensor, ...]:
+def _attend(
+    ctx: Context, call: Attention, dropout: float, *, weights: bool = False, logsumexp: bool = False
+) -> tuple[Tensor, ...]:
     if dropout:
         raise ctx.refuse(f"attention drops at random (dropout_p={dropout})")
     return ctx.kernel(
@@ -96,7 +104,15 @@ def _attend(ctx: Context, call: Attention, dropout: float, *, weights: bool = Fa
 
 @lowers("aten.scaled_dot_product_attention.default")
 def sdpa(
-    ctx: Context, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, causal: bool, scale: float | None, _gqa: bool
+    ctx: Context,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    causal: bool,
+    scale: float | None,
+    _gqa: bool,
 ) -> Tensor:
     """Attention, as the composite operator spells it."""
     return _attend(ctx, Attention(q, k, v, mask, causal, scale), dropout)[0]
@@ -104,7 +120,14 @@ def sdpa(
 
 @lowers("aten._scaled_dot_product_flash_attention_for_cpu.default")
 def sdpa_flash_for_cpu(
-    ctx: Context, q: Tensor, k: Tensor, v: Tensor, dropout: float, causal: bool, mask: Tensor | None, scale: float | None
+    ctx: Context,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    dropout: float,
+    causal: bool,
+    mask: Tensor | None,
+    scale: float | None,
 ) -> tuple[Tensor | None, ...]:
     """The CPU kernel: also the logarithm of the sum of exponentials of each row."""
     found = _attend(ctx, Attention(q, k, v, mask, causal, scale), dropout, logsumexp=ctx.used[1])
@@ -123,7 +146,15 @@ def sdpa_math(
 
 @lowers("aten._scaled_dot_product_efficient_attention.default")
 def sdpa_efficient(
-    ctx: Context, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, _logsumexp: bool, dropout: float, causal: bool, scale: float | None
+    ctx: Context,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    _logsumexp: bool,
+    dropout: float,
+    causal: bool,
+    scale: float | None,
 ) -> tuple[Tensor | None, ...]:
     """The memory-efficient kernel; what only its gradient needs is not written."""
     if any(ctx.used[1:]):

@@ -59,7 +59,14 @@ def _product(terms: Sequence[Scalar]) -> Scalar:
 
 
 def _average(
-    rank: int, ctx: Context, x: Tensor, kernel: object, stride: object, padding: object, include_pad: bool, divisor: int | None
+    rank: int,
+    ctx: Context,
+    x: Tensor,
+    kernel: object,
+    stride: object,
+    padding: object,
+    include_pad: bool,
+    divisor: int | None,
 ) -> Tensor:
     taps = numbers(kernel, rank, "kernel size")
     step = stride if stride not in ([], (), None) else taps
@@ -84,7 +91,14 @@ def avg_pool1d(
 
 @lowers("aten.avg_pool2d.default")
 def avg_pool2d(
-    ctx: Context, x: Tensor, kernel: object, stride: object, padding: object, _ceil: bool, include_pad: bool, divisor: int | None
+    ctx: Context,
+    x: Tensor,
+    kernel: object,
+    stride: object,
+    padding: object,
+    _ceil: bool,
+    include_pad: bool,
+    divisor: int | None,
 ) -> Tensor:
     """Means over windows of the last two axes."""
     return _average(2, ctx, x, kernel, stride, padding, include_pad, divisor)
@@ -92,7 +106,14 @@ def avg_pool2d(
 
 @lowers("aten.avg_pool3d.default")
 def avg_pool3d(
-    ctx: Context, x: Tensor, kernel: object, stride: object, padding: object, _ceil: bool, include_pad: bool, divisor: int | None
+    ctx: Context,
+    x: Tensor,
+    kernel: object,
+    stride: object,
+    padding: object,
+    _ceil: bool,
+    include_pad: bool,
+    divisor: int | None,
 ) -> Tensor:
     """Means over windows of the last three axes."""
     return _average(3, ctx, x, kernel, stride, padding, include_pad, divisor)

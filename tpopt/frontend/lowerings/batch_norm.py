@@ -16,7 +16,9 @@ def _channel(tensor: Tensor | None, c: Iter) -> Scalar | None:
     return None if tensor is None else tensor[c]
 
 
-def _with_statistics(ctx: Context, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+def _with_statistics(
+    ctx: Context, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float
+) -> Tensor:
     """``(x - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c]``."""
 
     def body(*i: Iter) -> Scalar:
@@ -36,7 +38,9 @@ def _batch_moments(ctx: Context, x: Tensor, eps: float) -> tuple[Tensor, Tensor]
     return moments(ctx, [x.shape[1]], summed, lambda c: x.at([summed[0], c, *summed[1:]]), eps)
 
 
-def _with_moments(ctx: Context, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, rstd: Tensor) -> Tensor:
+def _with_moments(
+    ctx: Context, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, rstd: Tensor
+) -> Tensor:
     def body(*i: Iter) -> Scalar:
         c = i[1]
         return cast(affine(centered(x.at(i), mean[c], rstd[c]), _channel(weight, c), _channel(bias, c)), ctx.dtype)
@@ -67,7 +71,14 @@ def batch_norm(
 
 @lowers("aten._native_batch_norm_legit_no_training.default")
 def native_no_training(
-    ctx: Context, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, _momentum: float, eps: float
+    ctx: Context,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    _momentum: float,
+    eps: float,
 ) -> tuple[Tensor | None, ...]:
     """With the given statistics; the saved moments are empty."""
     return _with_statistics(ctx, x, weight, bias, mean, var, eps), _saved(ctx, 1, None), _saved(ctx, 2, None)

@@ -50,7 +50,15 @@ def _biased(ctx: Context, value: Scalar, bias: Tensor | None, channel: Iter) -> 
     return cast(value, ctx.dtype)
 
 
-def direct(ctx: Context, shape: Sequence[Size], x: Tensor, weight: Tensor, bias: Tensor | None, along: list[Window], groups: int) -> Tensor:
+def direct(
+    ctx: Context,
+    shape: Sequence[Size],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    along: list[Window],
+    groups: int,
+) -> Tensor:
     """``sum[c,r…]{x[n, c, stride*p + dilation*r - padding] * weight[o,c,r…]} + bias[o]``."""
     split, taps = Grouped(weight, groups), iters("r", weight.shape[2:])
 
@@ -65,7 +73,13 @@ def direct(ctx: Context, shape: Sequence[Size], x: Tensor, weight: Tensor, bias:
 
 
 def transposed(
-    ctx: Context, shape: Sequence[Size], x: Tensor, weight: Tensor, bias: Tensor | None, along: list[Window], groups: int
+    ctx: Context,
+    shape: Sequence[Size],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    along: list[Window],
+    groups: int,
 ) -> Tensor:
     """The adjoint of :func:`direct` in its input, as a sum over the taps that reach each output; no zeros are inserted.
 
@@ -102,7 +116,13 @@ def _visits_in_vain(along: list[Window]) -> bool:
 
 
 def _product_then_gather(
-    ctx: Context, shape: Sequence[Size], x: Tensor, weight: Tensor, bias: Tensor | None, along: list[Window], groups: int
+    ctx: Context,
+    shape: Sequence[Size],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    along: list[Window],
+    groups: int,
 ) -> Tensor:
     rank, split = len(along), Spread(weight, groups)
     c, t = Iter("c", split.inputs), iters("t", [w.covers for w in along])
@@ -162,20 +182,40 @@ def weight_gradient(
     return ctx.compute(weight.shape, body, "weight")
 
 
-def _windows(x: Tensor, out: Sequence[Size], weight: Tensor, stride: object, before: object, dilation: object) -> list[Window]:
+def _windows(
+    x: Tensor, out: Sequence[Size], weight: Tensor, stride: object, before: object, dilation: object
+) -> list[Window]:
     rank = weight.rank - 2
     return windows(x.shape[x.rank - rank :], out[len(out) - rank :], weight.shape[2:], stride, before, dilation)
 
 
 @lowers("aten.conv1d.default", "aten.conv2d.default", "aten.conv3d.default")
-def conv(ctx: Context, x: Tensor, weight: Tensor, bias: Tensor | None, stride: object, padding: object, dilation: object, groups: int) -> Tensor:
+def conv(
+    ctx: Context,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: object,
+    padding: object,
+    dilation: object,
+    groups: int,
+) -> Tensor:
     """Convolution (cross-correlation) with padding by zeros."""
     along = _windows(x, ctx.out.shape, weight, stride, padding, dilation)
     return direct(ctx, ctx.out.shape, x, weight, bias, along, groups)
 
 
 @lowers("aten.conv1d.padding", "aten.conv2d.padding", "aten.conv3d.padding")
-def conv_padding(ctx: Context, x: Tensor, weight: Tensor, bias: Tensor | None, stride: object, padding: str, dilation: object, groups: int) -> Tensor:
+def conv_padding(
+    ctx: Context,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: object,
+    padding: str,
+    dilation: object,
+    groups: int,
+) -> Tensor:
     """The same with padding ``valid`` (none) or ``same`` (the odd one goes behind)."""
     rank = weight.rank - 2
     spread = zip(numbers(dilation, rank, "dilation"), numbers(weight.shape[2:], rank, "kernel size"), strict=True)
@@ -226,7 +266,9 @@ def convolution_backward(
 
         def bias_gradient(o: Iter) -> Scalar:
             where = [index(o) if a == channel else index(k) for a, k in enumerate(summed)]
-            return cast(products(ctx.dtype, [k for a, k in enumerate(summed) if a != channel], grad.at(where)), grad.dtype)
+            return cast(
+                products(ctx.dtype, [k for a, k in enumerate(summed) if a != channel], grad.at(where)), grad.dtype
+            )
 
         found[2] = ctx.compute([grad.shape[channel]], bias_gradient, "bias")
     return tuple(found)

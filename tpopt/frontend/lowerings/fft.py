@@ -8,7 +8,23 @@ from dataclasses import dataclass
 
 from tpopt.frontend.context import Context, axis
 from tpopt.frontend.registry import Lowerings
-from tpopt.ir import DType, Iter, Scalar, Size, Structure, Tensor, apply, cast, guard, index, nonnegative, position, select, size, total
+from tpopt.ir import (
+    DType,
+    Iter,
+    Scalar,
+    Size,
+    Structure,
+    Tensor,
+    apply,
+    cast,
+    guard,
+    index,
+    nonnegative,
+    position,
+    select,
+    size,
+    total,
+)
 from tpopt.ir.index import IndexLike, product
 from tpopt.ir.terms import const
 
@@ -140,7 +156,9 @@ def _register(name: str, sign: int, form: str) -> None:
     def one(ctx: Context, x: Tensor, n: Size | None, dim: int, norm: str | None) -> Tensor:
         return many(ctx, x, None if n is None else [n], [dim], norm)
 
-    def many(ctx: Context, x: Tensor, sizes: Sequence[Size] | None, dims: Sequence[int] | None, norm: str | None) -> Tensor:
+    def many(
+        ctx: Context, x: Tensor, sizes: Sequence[Size] | None, dims: Sequence[int] | None, norm: str | None
+    ) -> Tensor:
         axes = _listed(x, sizes, dims)
         if form == "complex":
             return complex_transform(ctx, x, axes, sign, _norm(norm, sign))

@@ -25,7 +25,9 @@ def _stored(ctx: Context, k: int, source: Tensor, shift: int) -> Tensor | None:
     return ctx.compute(out.shape, lambda *i: cast(source.at(i[:rank]), out.dtype), "saved")
 
 
-def _layer_norm(ctx: Context, x: Tensor, shape: Sequence[object], weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _layer_norm(
+    ctx: Context, x: Tensor, shape: Sequence[object], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     kept = x.rank - len(shape)
     summed = tuple(Iter(f"k{a}", e) for a, e in enumerate(x.shape[kept:]))
     mean, rstd = moments(ctx, x.shape[:kept], summed, lambda *i: x.at([*i, *summed]), eps)
@@ -40,7 +42,13 @@ def _layer_norm(ctx: Context, x: Tensor, shape: Sequence[object], weight: Tensor
 
 @lowers("aten.layer_norm.default")
 def layer_norm(
-    ctx: Context, x: Tensor, shape: Sequence[object], weight: Tensor | None, bias: Tensor | None, eps: float, _cudnn: bool
+    ctx: Context,
+    x: Tensor,
+    shape: Sequence[object],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    _cudnn: bool,
 ) -> Tensor:
     """``(x - mean) / sqrt(variance + eps) * weight + bias`` over the last axes."""
     return _layer_norm(ctx, x, shape, weight, bias, eps)[0]
@@ -55,12 +63,18 @@ def native_layer_norm(
     return out, _stored(ctx, 1, mean, len(shape)), _stored(ctx, 2, rstd, len(shape))
 
 
-def _group_norm(ctx: Context, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+def _group_norm(
+    ctx: Context, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
     each = index(x.shape[1]) // groups
     members = Iter("c", each.constant if each.constant is not None else each)
     summed = (members, *(Iter(f"k{a}", e) for a, e in enumerate(x.shape[2:])))
     mean, rstd = moments(
-        ctx, [x.shape[0], groups], summed, lambda n, g: x.at([index(n), index(g) * each + members, *map(index, summed[1:])]), eps
+        ctx,
+        [x.shape[0], groups],
+        summed,
+        lambda n, g: x.at([index(n), index(g) * each + members, *map(index, summed[1:])]),
+        eps,
     )
 
     def body(*i: Iter) -> Scalar:
@@ -72,21 +86,33 @@ def _group_norm(ctx: Context, x: Tensor, groups: int, weight: Tensor | None, bia
 
 
 @lowers("aten.group_norm.default")
-def group_norm(ctx: Context, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, _cudnn: bool) -> Tensor:
+def group_norm(
+    ctx: Context, x: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, _cudnn: bool
+) -> Tensor:
     """The same over each group of channels and all of space."""
     return _group_norm(ctx, x, groups, weight, bias, eps)[0]
 
 
 @lowers("aten.native_group_norm.default")
 def native_group_norm(
-    ctx: Context, x: Tensor, weight: Tensor | None, bias: Tensor | None, _n: object, _c: object, _space: object, groups: int, eps: float
+    ctx: Context,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    _n: object,
+    _c: object,
+    _space: object,
+    groups: int,
+    eps: float,
 ) -> tuple[Tensor | None, ...]:
     """The same with its moments."""
     out, mean, rstd = _group_norm(ctx, x, groups, weight, bias, eps)
     return out, _stored(ctx, 1, mean, 0), _stored(ctx, 2, rstd, 0)
 
 
-def _rms_norm(ctx: Context, x: Tensor, shape: Sequence[object], weight: Tensor | None, eps: float | None) -> tuple[Tensor, Tensor]:
+def _rms_norm(
+    ctx: Context, x: Tensor, shape: Sequence[object], weight: Tensor | None, eps: float | None
+) -> tuple[Tensor, Tensor]:
     kind, kept = wide(x.dtype), x.rank - len(shape)
     small = torch.finfo(torch_dtype(kind)).eps if eps is None else eps
     summed = tuple(Iter(f"k{a}", e) for a, e in enumerate(x.shape[kept:]))
@@ -112,9 +138,9 @@ def rms_norm(ctx: Context, x: Tensor, shape: Sequence[object], weight: Tensor | 
 
 
 @lowers("aten._fused_rms_norm.default")
-def fused_rms_norm(ctx: Context, x: Tensor, shape: Sequence[object], weight: Tensor | None, eps: float | None) -> tuple[Tensor | None, ...]:
+def fused_rms_norm(
+    ctx: Context, x: Tensor, shape: Sequence[object], weight: Tensor | None, eps: float | None
+) -> tuple[Tensor | None, ...]:
     """The same with the reciprocal root mean square."""
     out, rrms = _rms_norm(ctx, x, shape, weight, eps)
     return out, _stored(ctx, 1, rrms, len(shape))
-
-

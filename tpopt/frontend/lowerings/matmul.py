@@ -19,7 +19,14 @@ def _rows(source: Tensor, batch: tuple[Iter, ...], *last: Iter) -> Scalar:
     return source.at([*where, *map(index, last)])
 
 
-@lowers("aten.mm.default", "aten.bmm.default", "aten.mv.default", "aten.dot.default", "aten.matmul.default", "aten.linalg_matmul.default")
+@lowers(
+    "aten.mm.default",
+    "aten.bmm.default",
+    "aten.mv.default",
+    "aten.dot.default",
+    "aten.matmul.default",
+    "aten.linalg_matmul.default",
+)
 def matmul(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
     """``sum[k]{a[…,i,k] * b[…,k,j]}``; vectors have no ``i`` or ``j``, batch axes broadcast."""
     k = Iter("k", a.shape[-1])
@@ -95,7 +102,9 @@ def addr(ctx: Context, base: Tensor, a: Tensor, b: Tensor, beta: Number, alpha: 
     """``beta*base + alpha*a[i]*b[j]``."""
 
     def body(i: Iter, j: Iter) -> Scalar:
-        return _added(ctx, base, (i, j), products(ctx.dtype, (), cast(a[i], ctx.dtype), cast(b[j], ctx.dtype)), beta, alpha)
+        return _added(
+            ctx, base, (i, j), products(ctx.dtype, (), cast(a[i], ctx.dtype), cast(b[j], ctx.dtype)), beta, alpha
+        )
 
     return ctx.pointwise(body)
 
@@ -126,7 +135,10 @@ def kron(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
     blocks = (1,) * (rank - b.rank) + b.shape
 
     def body(*i: Iter) -> Scalar:
-        outer_, inner_ = [index(p) // n for p, n in zip(i, blocks, strict=True)], [index(p) % n for p, n in zip(i, blocks, strict=True)]
+        outer_, inner_ = (
+            [index(p) // n for p, n in zip(i, blocks, strict=True)],
+            [index(p) % n for p, n in zip(i, blocks, strict=True)],
+        )
         left, right = a.at(_last(outer_, a.rank)), b.at(_last(inner_, b.rank))
         return apply("mul", cast(left, ctx.dtype), cast(right, ctx.dtype))
 

@@ -18,7 +18,9 @@ from tpopt.ir.terms import const
 lowers = Lowerings()
 
 
-def _along(x: Tensor, out: Tensor, kernel: object, stride: object, padding: object, dilation: object, rank: int) -> list[Window]:
+def _along(
+    x: Tensor, out: Tensor, kernel: object, stride: object, padding: object, dilation: object, rank: int
+) -> list[Window]:
     taps = numbers(kernel, rank, "kernel size")
     step = stride if stride not in ([], (), None) else taps
     return windows(x.shape[x.rank - rank :], out.shape[out.rank - rank :], taps, step, padding, dilation)
@@ -44,26 +46,34 @@ def _maximum(ctx: Context, x: Tensor, along: list[Window], *, positions: bool) -
     return ctx.many(ctx.out.shape, body)
 
 
-def _best(r: Sequence[Iter], value: Scalar, where: Sequence[Index], extents: Sequence[Size], real: Guard) -> tuple[Scalar, Scalar]:
+def _best(
+    r: Sequence[Iter], value: Scalar, where: Sequence[Index], extents: Sequence[Size], real: Guard
+) -> tuple[Scalar, Scalar]:
     beyond = position(product(extents))  # what is outside loses every tie
     place = select(real, position(linear(where, extents)), beyond)
     return reduce("argmax", r, value, place, pick=0), reduce("argmax", r, value, place, pick=1)
 
 
 @lowers("aten.max_pool1d.default")
-def max_pool1d(ctx: Context, x: Tensor, kernel: object, stride: object, padding: object, dilation: object, _ceil: bool) -> Tensor:
+def max_pool1d(
+    ctx: Context, x: Tensor, kernel: object, stride: object, padding: object, dilation: object, _ceil: bool
+) -> Tensor:
     """Maxima over windows; rounding the result's extent up only shows in its shape."""
     return _maximum(ctx, x, _along(x, ctx.out, kernel, stride, padding, dilation, 1), positions=False)[0]
 
 
 @lowers("aten.max_pool2d.default")
-def max_pool2d(ctx: Context, x: Tensor, kernel: object, stride: object, padding: object, dilation: object, _ceil: bool) -> Tensor:
+def max_pool2d(
+    ctx: Context, x: Tensor, kernel: object, stride: object, padding: object, dilation: object, _ceil: bool
+) -> Tensor:
     """Maxima over windows of the last two axes."""
     return _maximum(ctx, x, _along(x, ctx.out, kernel, stride, padding, dilation, 2), positions=False)[0]
 
 
 @lowers("aten.max_pool3d.default")
-def max_pool3d(ctx: Context, x: Tensor, kernel: object, stride: object, padding: object, dilation: object, _ceil: bool) -> Tensor:
+def max_pool3d(
+    ctx: Context, x: Tensor, kernel: object, stride: object, padding: object, dilation: object, _ceil: bool
+) -> Tensor:
     """Maxima over windows of the last three axes."""
     return _maximum(ctx, x, _along(x, ctx.out, kernel, stride, padding, dilation, 3), positions=False)[0]
 
@@ -166,5 +176,3 @@ def max_unpool2d(ctx: Context, x: Tensor, places: Tensor, _extents: object) -> T
 def max_unpool3d(ctx: Context, x: Tensor, places: Tensor, *_geometry: object) -> Tensor:
     """The same in a volume."""
     return _follow(3, ctx, x, places, "set")
-
-

@@ -46,7 +46,9 @@ def _softmax(ctx: Context, x: Tensor, dim: int, form: Form) -> Tensor:
         value = cast(cast(x.at([]), ctx.dtype), kind)
         return ctx.pointwise(lambda: cast(form(value, value, const(1, kind)), ctx.dtype))
     at = axis(dim, x.rank)
-    source = x if wide(x.dtype) in (kind, ctx.dtype) else ctx.compute(x.shape, lambda *i: cast(x.at(i), ctx.dtype), "cast")
+    source = (
+        x if wide(x.dtype) in (kind, ctx.dtype) else ctx.compute(x.shape, lambda *i: cast(x.at(i), ctx.dtype), "cast")
+    )
     top, mass = peaks(ctx, source, at, kind)
 
     def body(*i: Iter) -> Scalar:
@@ -88,7 +90,9 @@ def log_softmax(ctx: Context, x: Tensor, dim: int, _type: object) -> Tensor:
     return _softmax(ctx, x, dim, _log_share)
 
 
-def _backward(ctx: Context, grad: Tensor, out: Tensor, dim: int, summand: Callable[[Scalar, Scalar], Scalar], form: Form) -> Tensor:
+def _backward(
+    ctx: Context, grad: Tensor, out: Tensor, dim: int, summand: Callable[[Scalar, Scalar], Scalar], form: Form
+) -> Tensor:
     kind = wide(grad.dtype)
     if not grad.rank:
         raise ctx.refuse("the gradient of a softmax over a number")

@@ -13,11 +13,14 @@ from tpopt.ir.terms import const
 lowers = Lowerings()
 
 
-def _blocks(extents: tuple[Size, ...], kernel: object, dilation: object, padding: object, stride: object) -> list[Window]:
-    taps, s, d, p = (numbers(v, 2, n) for v, n in ((kernel, "kernel size"), (stride, "stride"), (dilation, "dilation"), (padding, "padding")))
-    counts = [
-        size((index(e) + 2 * p[k] - d[k] * (taps[k] - 1) - 1) // s[k] + 1) for k, e in enumerate(extents)
-    ]
+def _blocks(
+    extents: tuple[Size, ...], kernel: object, dilation: object, padding: object, stride: object
+) -> list[Window]:
+    taps, s, d, p = (
+        numbers(v, 2, n)
+        for v, n in ((kernel, "kernel size"), (stride, "stride"), (dilation, "dilation"), (padding, "padding"))
+    )
+    counts = [size((index(e) + 2 * p[k] - d[k] * (taps[k] - 1) - 1) // s[k] + 1) for k, e in enumerate(extents)]
     return windows(extents, counts, taps, s, p, d)
 
 
@@ -44,7 +47,10 @@ def col2im(
 
     def body(*i: Iter) -> Scalar:
         found = covers(along, i[-2:], t)
-        row, column = linear([i[-3], *(f.tap for f in found)], [ctx.out.shape[-3], *taps]), linear([f.window for f in found], counts)
+        row, column = (
+            linear([i[-3], *(f.tap for f in found)], [ctx.out.shape[-3], *taps]),
+            linear([f.window for f in found], counts),
+        )
         value = cast(x.at([*map(index, i[:-3]), row, column]), wide(ctx.dtype))
         return cast(total(t, select(exists(found), value, const(0, value.dtype))), ctx.dtype)
 
@@ -99,5 +105,3 @@ def channel_shuffle(ctx: Context, x: Tensor, groups: int) -> Tensor:
         return x.at([index(i[0]), linear([c % groups, c // groups], [groups, each]), *map(index, i[2:])])
 
     return ctx.pointwise(body)
-
-

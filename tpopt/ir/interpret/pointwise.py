@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tpopt.ir.index import Index, Iter
-from tpopt.ir.interpret.affine import Symbols, affine
+from tpopt.ir.interpret.affine import Symbols, affine, line
 from tpopt.ir.interpret.arithmetic import Arithmetic, Arrays
 from tpopt.ir.interpret.checks import Checks
 from tpopt.ir.interpret.space import Box, Space, cut, points
@@ -62,6 +62,10 @@ class Scope:
         while isinstance(inside, Cast) and self.arithmetic.keeps(inside.value.dtype, inside.dtype):
             inside = inside.value
         return inside if isinstance(inside, Read) and isinstance(term.outside, Const) else None
+
+    def gathers(self, term: Read) -> bool:
+        """Whether an index has no single direction, so that reading copies an element for each point."""
+        return any(line(i, self.symbols) is None and affine(i, self.symbols) is None for i in term.indices)
 
     def decide(self, guard: Guard, box: Box) -> bool | None:
         """Whether a guard holds on a whole box, or nowhere, by the spans of its affine bounds."""
@@ -182,8 +186,7 @@ class Pointwise:
         """A read over the space's box: a part of the view over the whole box, which is made once."""
         if key not in self._views:
             whole = self.scope.space(self.axes, self.box)
-            curved = any(affine(i, self.scope.symbols) is None for i in source.indices)
-            at_once = not curved or points(self.box, self.scope.terms.free(source)) <= _GATHERED
+            at_once = not self.scope.gathers(source) or points(self.box, self.scope.terms.free(source)) <= _GATHERED
             view = read(whole if at_once else space, self.scope.tensors[source.tensor.name], source.indices, guards, fill)
             if view.outside:
                 self.scope.checks.read(source)

@@ -123,8 +123,9 @@ class _Reduction:
         return result.array.reshape([points(box, (i,)) if i in result.axes else 1 for i in self.kept])
 
     def _viewed(self, factor: Scalar) -> bool:
-        """Whether a factor costs no memory of its own: a read, padded or not, a literal, a finished reduction."""
-        return isinstance(factor, (Const, Read, Reduce)) or (isinstance(factor, Select) and self.scope.padded(factor) is not None)
+        """Whether a factor costs no memory of its own: a read that is a view, a literal, a finished reduction."""
+        source = self.scope.padded(factor) if isinstance(factor, Select) else factor
+        return isinstance(source, (Const, Reduce)) or (isinstance(source, Read) and not self.scope.gathers(source))
 
     def _folded(self) -> Arrays:
         arithmetic, iters = self.scope.arithmetic, self.term.iters

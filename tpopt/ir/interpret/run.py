@@ -6,17 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tpopt.errors import InvalidProgram, UnknownName, UnsupportedInput
+from tpopt.errors import UnknownName, UnsupportedInput
 from tpopt.ir.interpret.bind import bind_symbols, by_name, plain_array
 from tpopt.ir.interpret.compute import run_compute
 from tpopt.ir.interpret.control import run_cond, run_kernel, run_opaque, run_scan, run_scatter, run_sort, run_topk
 from tpopt.ir.interpret.reals import Reals
 from tpopt.ir.interpret.rounding import round_to
-from tpopt.ir.interpret.state import OpaqueHook, StageHook, State, WeightSource
-from tpopt.ir.interpret.structured import materialize
+from tpopt.ir.interpret.state import OpaqueHook, StageHook, State
+from tpopt.ir.materialize import is_formula, materialize
 from tpopt.ir.program import Array, Program
 from tpopt.ir.stages import Compute, Cond, Kernel, Opaque, Scan, Scatter, Sort, Stage, TopK
-from tpopt.ir.structure import DENSE
 from tpopt.ir.terms import Tensor
 from tpopt.ir.walk import stage_reads
 
@@ -61,11 +60,10 @@ def interpret(
 def _weight(tensor: Tensor, constants: Mapping[str, Array]) -> Array:
     if tensor.name in constants:
         return plain_array(tensor, constants[tensor.name])
-    shape = [e for e in tensor.shape if isinstance(e, int)]
-    value = None if tensor.structure is DENSE else materialize(tensor.structure, shape)
-    if value is None:
+    if not is_formula(tensor.structure):
         raise UnsupportedInput(f"weight {tensor.name} has no value: pass it in constants=")
-    return plain_array(tensor, value if tensor.dtype.is_complex or tensor.dtype.is_float else value.astype(np.int64))
+    values = materialize(tensor)
+    return plain_array(tensor, values if values.dtype.kind == "c" or tensor.dtype.is_float else values.astype(np.int64))
 
 
 def run_program(
@@ -138,5 +136,3 @@ def _run_defines(state: State, stage: Kernel) -> None:
     for part in stage.defines:
         run_stage(state, part)
 
-
-__all__ = ["InvalidProgram", "WeightSource", "interpret", "run_program", "run_stage"]

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from tpopt.ir.index import Index, Iter, walk_atoms
+from tpopt.ir.index import Index, Iter
 from tpopt.ir.interpret.affine import Affine, Direction, affine, along, line, parameter_range
 from tpopt.ir.interpret.space import Space, clipped, points
 from tpopt.ir.interpret.tables import Table, lay_out
+from tpopt.ir.interpret.terms import iters_of
 from tpopt.ir.program import Array
 
 
@@ -82,8 +83,8 @@ class _Reading:
         self._tabulate(tabled)
         for direction, group in joint.items():
             self._gather_along(direction, group)
-        if gathered:
-            leftover = self._gather(gathered, leftover)
+        for together in self._linked(gathered):
+            leftover = self._gather(together, leftover)
         return View(self._strided(), tuple(leftover), self.outside)
 
     def _classify(self) -> tuple[list[_Axis], dict[Direction, list[_Axis]], list[_Axis]]:
@@ -148,13 +149,29 @@ class _Reading:
         sources = [along(a.where, self.space.symbols, u) for a in group]
         self._index(group, sources, self._valid(group, u), [position])
 
+    def _linked(self, gathered: list[_Axis]) -> list[list[_Axis]]:
+        """Axes in groups that share iterators: groups are gathered one after the other."""
+        groups: list[tuple[set[Iter], list[_Axis]]] = []
+        for axis in gathered:
+            iters, members = set(iters_of((axis.where,))), [axis]
+            for group in [g for g in groups if g[0] & iters]:
+                groups.remove(group)
+                iters, members = iters | group[0], group[1] + members
+            groups.append((iters, members))
+        return [members for _, members in groups]
+
     def _gather(self, group: list[_Axis], leftover: list[Index]) -> list[Index]:
-        """Replaces axes by the iterators their indices depend on; applies the conditions on those alone."""
+        """Replaces axes by the iterators their indices depend on; applies the conditions on those alone.
+
+        Returns the conditions that are left.
+        """
         halves = leftover + [h for a in group for h in a.halves]
-        over = [i for i in self.space.axes if any(_depends(a.where, i) for a in group)]
-        own = [h for h in halves if all(i in over for i in self.space.axes if _depends(h, i))]
+        over = [i for i in self.space.axes if i in iters_of(a.where for a in group)]
+        own = [h for h in halves if all(i in over for i in iters_of((h,)))]
         sources = [self._over(self.space.values(a.where), over) for a in group]
         valid = self._over(self.space.nonnegative(own), over)
+        for axis in group:
+            axis.halves = []
         self._index(group, sources, valid, [Affine(-self.space.box[i][0], ((i, 1),)) for i in over])
         return [h for h in halves if h not in own]
 
@@ -183,6 +200,3 @@ class _Reading:
         shape = [self.space.extent(i) if i in strides else 1 for i in self.space.axes]
         return as_strided(corner, shape, [strides.get(i, 0) for i in self.space.axes], writeable=False)
 
-
-def _depends(where: Index, on: Iter) -> bool:
-    return on in walk_atoms(where)

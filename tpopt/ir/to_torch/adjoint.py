@@ -101,4 +101,3 @@ def _moved(part: Guarded, moves: Sequence[tuple[Index, Iter]]) -> list[Triple]:
         value = bound.value if shift is None else add(shift[0], shift[1])
         moved.append((bound.low, value, bound.high))
     return moved
-

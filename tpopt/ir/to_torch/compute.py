@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import torch
 
 from tpopt.ir.index import Atom, IndexLike, Iter
 from tpopt.ir.stages import Compute
 from tpopt.ir.terms import Const, Guard, Scalar, Select
+from tpopt.ir.to_torch.digits import split_iterators
 from tpopt.ir.to_torch.indexing import affine
 from tpopt.ir.to_torch.lowering import Lowering
 from tpopt.ir.to_torch.scalar import evaluate
@@ -23,28 +25,25 @@ _LARGER = 4
 def lower_compute(stage: Compute, setting: Setting, most: int = MOST_ELEMENTS) -> Plan:
     """The plan of a stage; its outputs have the stage's full shape."""
     found = specialise(stage, setting)
-    extents = [setting.size(i.extent) for i in found.loops]
-    if 0 in extents:
-        return _nothing(stage, setting, extents)
-    tape, low = _whole(found.loops, found.values, setting)
-    elements = 1
-    for n in extents:
-        elements *= n
-    if low.largest <= most or low.largest <= _LARGER * elements:
-        return tape
-    return _chunked(found.loops, found.values, setting, -(-low.largest // most))
+    shape = tuple(setting.size(i.extent) for i in found.loops)
+    if 0 in shape:
+        return _nothing(stage, setting, shape)
+    found = split_iterators(found)
+    tape = Tape()
+    low = Lowering(tape, setting, found.loops)
+    outs = _write(tape, low, setting, found.loops, found.values)
+    if low.largest > most and low.largest > _LARGER * prod(shape):
+        tape = Tape()
+        outs = _chunked(tape, found.loops, found.values, setting, -(-low.largest // most))
+    if len(found.loops) != len(shape):
+        outs = [tape.emit(lambda t: t.reshape(shape), o) for o in outs]
+    return tape.finish(outs)
 
 
-def _nothing(stage: Compute, setting: Setting, extents: list[int]) -> Plan:
+def _nothing(stage: Compute, setting: Setting, extents: tuple[int, ...]) -> Plan:
     tape = Tape()
     dtypes = [setting.torch_dtype(o.dtype) for o in stage.outs]
     return tape.finish([tape.constant(torch.empty(extents, dtype=d, device=setting.device)) for d in dtypes])
-
-
-def _whole(loops: tuple[Iter, ...], bodies: tuple[Scalar, ...], setting: Setting) -> tuple[Plan, Lowering]:
-    tape = Tape()
-    low = Lowering(tape, setting, loops)
-    return tape.finish(_write(tape, low, setting, loops, bodies)), low
 
 
 def _write(
@@ -136,18 +135,19 @@ def _span(loops: tuple[Iter, ...], guard: Guard, number: int) -> tuple[int, int,
     return loops.index(it), (-high) // -c + 1, (-low) // -c + 1
 
 
-def _chunked(loops: tuple[Iter, ...], bodies: tuple[Scalar, ...], setting: Setting, count: int) -> Plan:
+def _chunked(
+    tape: Tape, loops: tuple[Iter, ...], bodies: tuple[Scalar, ...], setting: Setting, count: int
+) -> list[int]:
     """Computes blocks of the longest loop one after the other."""
     axis = max(range(len(loops)), key=lambda n: setting.size(loops[n].extent), default=None)
     if axis is None:
-        return _whole(loops, bodies, setting)[0]
+        return _write(tape, Lowering(tape, setting, loops), setting, loops, bodies)
     extent = setting.size(loops[axis].extent)
     step = max(1, extent // count)
-    tape = Tape()
     rows: list[list[int]] = []
     for start in range(0, extent, step):
         new, terms = _restrict(loops, axis, start, min(start + step, extent), bodies)
         low = Lowering(tape, setting, new)
         rows.append([low.full(v, new).slot for v in evaluate(low, terms)])
     columns = zip(*rows, strict=True)
-    return tape.finish([tape.emit(lambda *ts: torch.cat(ts, axis), *slots) for slots in columns])
+    return [tape.emit(lambda *ts: torch.cat(ts, axis), *slots) for slots in columns]

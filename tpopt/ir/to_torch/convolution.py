@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tpopt.ir.index import Iter
-from tpopt.ir.terms import Reduce, Select, const
+from tpopt.ir.terms import Reduce, Select
 from tpopt.ir.to_torch.adjoint import match_adjoint
 from tpopt.ir.to_torch.contract import contract, factors_of
 from tpopt.ir.to_torch.guarded import is_zero
@@ -36,9 +36,7 @@ def convolution(low: Lowering, term: Reduce) -> Recipe | None:
     factors = factors_of(body)
     if len(factors) < 2:
         return None
-    if outer is not None:
-        factors = [Select(outer, f, const(0, f.dtype)) for f in factors]
-    match = match_windows(low, term, factors) or match_adjoint(low, term, factors)
+    match = match_windows(low, term, factors, outer) or (None if outer else match_adjoint(low, term, factors))
     if match is None:
         return None
     found = match

@@ -1,4 +1,4 @@
-"""``select(guard, tensor[indices], 0)``, perhaps converted to another type: the factors that convolutions are made of."""
+"""``select(guard, tensor[indices], 0)``, perhaps converted to another type: what the factors of a convolution are."""
 
 from __future__ import annotations
 
@@ -56,5 +56,3 @@ def iterators(where: Index) -> set[Iter]:
 def bound_iterators(bounds: Sequence[Bound]) -> set[Iter]:
     """Iterators that bounds depend on."""
     return {i for b in bounds for where in (b.low, b.value, b.high) for i in iterators(where)}
-
-

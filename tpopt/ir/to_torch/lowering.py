@@ -50,7 +50,7 @@ class Lowering:
         self.largest = 0
         self.inflated: set[int] = set()
         self.memo: dict[Scalar, Named] = {}
-        self._rank: dict[Iter, float] = {it: float(n) for n, it in enumerate(loops)}
+        self._rank: dict[Iter, int] = {it: n for n, it in enumerate(loops)}
         self._free: dict[Scalar, dict[Iter, None]] = {}
 
     @cached_property
@@ -58,13 +58,9 @@ class Lowering:
         """Where index tensors and literals live."""
         return self.setting.device
 
-    def place(self, it: Iter, rank: float) -> None:
-        """Fixes the position of a new axis among the others."""
-        self._rank[it] = rank
-
-    def rank(self, it: Iter) -> float:
+    def rank(self, it: Iter) -> int:
         """The position of an axis; a new one comes last."""
-        return self._rank.setdefault(it, float(len(self._rank)))
+        return self._rank.setdefault(it, len(self._rank))
 
     def order(self, axes: Iterable[Iter]) -> tuple[Iter, ...]:
         """Distinct axes in canonical order."""
@@ -144,7 +140,3 @@ class Lowering:
             return value
         order = tuple(value.axes.index(a) for a in axes)
         return self.view(lambda t: t.permute(order), value, axes)
-
-    def reshape(self, value: Named, shape: tuple[int, ...], axes: tuple[Iter, ...]) -> Named:
-        """A reshape, which may copy."""
-        return self.emit(lambda t: t.reshape(shape), [value], axes)

@@ -16,7 +16,7 @@ from tpopt.ir.index import Index, Iter, index
 from tpopt.ir.terms import Number, Read
 from tpopt.ir.to_torch.indexing import Affine, affine, index_value
 from tpopt.ir.to_torch.lowering import Lowering, Named
-from tpopt.ir.to_torch.regroup import merge_dimensions, split_iterators
+from tpopt.ir.to_torch.regroup import merge_dimensions
 from tpopt.ir.to_torch.views import Dim, affine_view
 
 _MOST_PADDING = 4
@@ -67,34 +67,17 @@ def _views(
 
 
 def _regrouped(low: Lowering, read: Read, slot: int, shape: tuple[int, ...], fill: Number) -> Named:
-    """Divisions and remainders that only regroup axes become reshapes; the rest is gathered."""
+    """Quotients and remainders of one position become a reshape; the rest is gathered."""
     new_shape, indices = merge_dimensions(shape, read.indices)
     if new_shape != shape:
         source = low.tape.emit(lambda t: t.reshape(new_shape), slot)
         low.note(prod(shape))
     else:
         source = slot
-    digits = split_iterators(indices)
-    if digits is not None:
-        found = [affine(i) for i in digits.indices]
-        for parent, parts in digits.parts.items():
-            for n, part in enumerate(parts):
-                low.place(part, low.rank(parent) + n / (len(parts) + 1) if n else low.rank(parent))
-        dims = [Dim(a, 0, n) for a, n in zip(found, new_shape, strict=True) if a is not None]
-        return _join(low, affine_view(low, source, new_shape, dims, fill, read.dtype), digits.parts)
     if all(affine(i) is not None for i in indices):
         dims = [Dim(a, 0, n) for a, n in zip(map(affine, indices), new_shape, strict=True) if a is not None]
         return affine_view(low, source, new_shape, dims, fill, read.dtype)
     return _gathered(low, read, source, new_shape, indices, fill)
-
-
-def _join(low: Lowering, value: Named, parts: Mapping[Iter, tuple[Iter, ...]]) -> Named:
-    """Merges the digits of split iterators back into one axis each."""
-    owner = {digit: parent for parent, digits in parts.items() for digit in digits}
-    wanted = {owner.get(a, a): None for a in value.axes}
-    spread = low.order(d for a in wanted for d in parts.get(a, (a,)))
-    axes = tuple(dict.fromkeys(owner.get(a, a) for a in spread))
-    return low.reshape(low.full(value, spread), low.extents(axes), axes)
 
 
 def _gathered(

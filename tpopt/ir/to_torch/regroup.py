@@ -1,13 +1,11 @@
-"""Index divisions that only regroup axes: recognised, so that a reshape serves them instead of index tensors."""
+"""Axes whose indices are quotient and remainder of one position: merged, so that a reshape serves the read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Sequence
 
 from tpopt.ir.division import floordiv
-from tpopt.ir.index import Atom, FloorDiv, Index, Iter, Mod, add, index, map_atoms, multiply, substitute, walk_atoms
+from tpopt.ir.index import Atom, Index, Mod, add, index, map_atoms, multiply, walk_atoms
 from tpopt.ir.to_torch.indexing import affine
 
 _ROUNDS = 8
@@ -56,61 +54,3 @@ def without_mods(where: Index) -> Index:
             break
         where = map_atoms(where, change)
     return where
-
-
-@dataclass(frozen=True)
-class Digits:
-    """Indices rewritten over the digits of iterators; ``parts`` lists each one's digits, most significant first."""
-
-    indices: list[Index]
-    parts: Mapping[Iter, tuple[Iter, ...]]
-
-
-def split_iterators(indices: Sequence[Index]) -> Digits | None:
-    """Splits iterators that are divided by constants into mixed-radix digits; ``None`` unless that makes all affine."""
-    cuts: dict[Iter, dict[int, None]] = {}
-    for where in indices:
-        for atom in walk_atoms(where):
-            if isinstance(atom, (FloorDiv, Mod)) and not _collect(atom, cuts):
-                return None
-    if not cuts:
-        return None
-    parts: dict[Iter, tuple[Iter, ...]] = {}
-    mapping: dict[Atom, Index] = {}
-    for it, found in cuts.items():
-        chain = sorted(found)
-        radices = [1, *chain, it.extent]
-        if any(not isinstance(r, int) for r in radices):
-            return None
-        steps = [r for r in radices if isinstance(r, int)]
-        if any(b % a for a, b in pairwise(steps)):
-            return None
-        digits = [Iter(f"{it.name}/{a}", b // a) for a, b in pairwise(steps)]
-        kept = [(d, a) for d, a in zip(digits, steps, strict=False) if d.extent != 1]
-        mapping[it] = add(*(multiply(d, a) for d, a in kept)) if kept else index(0)
-        parts[it] = tuple(d for d, _ in reversed(kept))
-    new = [substitute(i, mapping) for i in indices]
-    return Digits(new, parts) if all(affine(i) is not None for i in new) else None
-
-
-def _collect(atom: FloorDiv | Mod, cuts: dict[Iter, dict[int, None]]) -> bool:
-    """Records where ``atom`` cuts its iterator; False when it divides anything but one iterator by constants."""
-    divisor = atom.denominator.constant
-    if divisor is None:
-        return False
-    scale, inner = 1, _only(atom.numerator)
-    while isinstance(inner, FloorDiv) and inner.denominator.constant is not None:
-        scale *= inner.denominator.constant
-        inner = _only(inner.numerator)
-    if not isinstance(inner, Iter):
-        return False
-    found = cuts.setdefault(inner, {})
-    found[scale * divisor] = None
-    if scale > 1:
-        found[scale] = None
-    return True
-
-
-def _only(where: Index) -> Atom | None:
-    terms = where.terms
-    return terms[0][1][0] if len(terms) == 1 and terms[0][0] == 1 and len(terms[0][1]) == 1 else None

@@ -69,40 +69,51 @@ def _chain(ops: list[Op]) -> Op:
     return run
 
 
+Label = tuple[Iter | None, int]
+"""An axis: its iterator (None while its dimension is not split yet), and the dimension it comes from."""
+
+
 def _axes(dims: Sequence[Dim]) -> tuple[list[Op], list[Iter]]:
     """Steps that turn one axis per dimension (starting at its smallest position) into one axis per iterator."""
     ops: list[Op] = []
-    labels: list[Iter | int] = list(range(len(dims)))
-    flips: list[Iter] = []
+    labels: list[Label] = [(None, d) for d in range(len(dims))]
+    flips: list[Label] = []
     for d, dim in enumerate(dims):
-        flips += _one_dimension(ops, labels, labels.index(d), dim.index.coefficients)
+        coefficients = dim.index.coefficients
+        if coefficients and all(c < 0 for _, c in coefficients):
+            ops.append(_flip((labels.index((None, d)),)))
+            coefficients = tuple((i, -c) for i, c in coefficients)
+        flips += _one_dimension(ops, labels, labels.index((None, d)), coefficients)
     if flips:
-        where = tuple(p for p, a in enumerate(labels) if a in flips)
-        ops.append(lambda t: t.flip(where))
-    named = [a for a in labels if isinstance(a, Iter)]
-    return ops, _diagonals(ops, named)
+        ops.append(_flip(tuple(p for p, label in enumerate(labels) if label in flips)))
+    return ops, _diagonals(ops, [i for i, _ in labels if i is not None])
+
+
+def _flip(where: tuple[int, ...]) -> Op:
+    return lambda t: t.flip(where)
 
 
 def _one_dimension(
-    ops: list[Op], labels: list[Iter | int], position: int, coefficients: tuple[tuple[Iter, int], ...]
-) -> list[Iter]:
+    ops: list[Op], labels: list[Label], position: int, coefficients: tuple[tuple[Iter, int], ...]
+) -> list[Label]:
     """Splits one axis among its iterators; returns those that run backwards."""
     if not coefficients:
         ops.append(lambda t: t.select(position, 0))
         del labels[position]
         return []
+    d = labels[position][1]
     ordered = sorted(coefficients, key=lambda c: -abs(c[1]))
     for n, (it, c) in enumerate(ordered[:-1]):
         rest = 1 + sum(abs(k) * (_extent(i) - 1) for i, k in ordered[n + 1 :])
         ops.append(_unfold(position, rest, abs(c)))
-        labels[position] = it
+        labels[position] = (it, d)
         position = len(labels)
-        labels.append(-1)
+        labels.append((None, d))
     it, c = ordered[-1]
-    labels[position] = it
+    labels[position] = (it, d)
     if abs(c) != 1:
         ops.append(_every(position, abs(c)))
-    return [i for i, k in ordered if k < 0]
+    return [(i, d) for i, k in ordered if k < 0]
 
 
 def _extent(it: Iter) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tpopt.ir.index import Atom, FloorDiv, Index, IndexLike, Iter, Mod, add, index, map_atoms, multiply
-from tpopt.ir.terms import Bound, Read, Reduce, Scalar
+from tpopt.ir.terms import Bound, Guard, Read, Reduce, Scalar, Select, const
 from tpopt.ir.to_torch.guarded import Guarded, Triple, guarded, iterators
 from tpopt.ir.to_torch.indexing import affine
 from tpopt.ir.to_torch.lowering import Lowering
@@ -41,11 +41,12 @@ class Match:
     windows: tuple[Window, ...]
 
 
-def match_windows(low: Lowering, term: Reduce, factors: Sequence[Scalar]) -> Match | None:
-    """The convolution in a product whose factors are summed, or ``None``."""
+def match_windows(low: Lowering, term: Reduce, factors: Sequence[Scalar], outer: Guard | None) -> Match | None:
+    """The convolution in a product whose factors are summed (where the ``outer`` guard holds), or ``None``."""
     for position, factor in enumerate(factors):
         others = [f for n, f in enumerate(factors) if n != position]
-        found = _match(low, term.iters, factor, others)
+        image = factor if outer is None else Select(outer, factor, const(0, factor.dtype))
+        found = _match(low, term.iters, image, others)
         if found is not None:
             return found
     return None
