@@ -14,6 +14,7 @@ from tpopt.ir.index import IndexLike
 from tpopt.ir.program import Array
 from tpopt.ir.walk import map_stage_tensors, postorder, rename_bound, stage_reads, substitute_iters
 from tpopt.rewrite import Numerics, Pass, Trace
+from tpopt.rewrite.stages import map_nested
 
 SAMPLES = 64
 """Elements of a weight that are looked at before two weights are compared as a whole."""
@@ -42,7 +43,7 @@ class CommonSubexpressions(Pass):
     numerics: ClassVar[Numerics] = Numerics.EXACT
 
     def run(self, program: Program, trace: Trace) -> Program:
-        return _Merger(program, trace).run()
+        return _Merger(map_nested(program, lambda body: self.run(body, trace)), trace).run()
 
 
 @dataclass

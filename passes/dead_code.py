@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from tpopt.ir import Compute, Program, Stage, Tensor
 from tpopt.ir.walk import stage_reads
 from tpopt.rewrite import Numerics, Pass, Trace
-from tpopt.rewrite.stages import needed_stages
+from tpopt.rewrite.stages import map_nested, needed_stages
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class DeadCode(Pass):
     numerics: ClassVar[Numerics] = Numerics.EXACT
 
     def run(self, program: Program, trace: Trace) -> Program:
+        program = map_nested(program, lambda body: self.run(body, trace))
         stages = needed_stages(program)
         kept = set(stages)
         for stage in program.stages:

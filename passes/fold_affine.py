@@ -133,17 +133,17 @@ class _Folder:
     def _after(self, stage: Compute, read: Read, form: Affine) -> _Plan | Refusal:
         source = read.tensor
         if source in self.program.outputs:
-            return Refusal(f"{source.name} is an output of the program")
+            return Refusal("the product is an output of the program")
         if len(self.program.consumers[source]) > 1:
-            return Refusal(f"{source.name} has other readers")
+            return Refusal("the product has other readers")
         loops = tuple(l for where in read.indices for l in stage.loops if where is index(l))
         if len(set(loops)) != len(stage.loops) or len(loops) != source.rank:
-            return Refusal(f"{source.name} is read through an index map")
+            return Refusal("the product is read through an index map")
         inner = Compute(stage.outs, stage.loops, (body_over(self.products[source], loops),))
         found = contraction(inner)
         assert found is not None, "a contraction stays one over other loops"
         if isinstance(found.form, Refusal):
-            return Refusal(f"{found.form} in {source.name}")
+            return Refusal(f"the product is no affine part of its stage: {found.form}")
         return self._plan(found, found.factors, form.of(found.form), Affine())
 
     # -- a contraction of an affine map
@@ -156,7 +156,7 @@ class _Folder:
         if form is None or not any(isinstance(r, Compute) and contraction(r) for r in readers):
             return
         if out in self.program.outputs:
-            self.trace.refused(BEFORE, f"{out.name} is an output of the program", [out.name])
+            self.trace.refused(BEFORE, "the map's result is an output of the program", [out.name])
             return
         self.maps[out] = stage
         for reader in readers:
@@ -186,18 +186,16 @@ class _Folder:
         out = source.outs[0]
         found = contraction(reader) if isinstance(reader, Compute) else None
         if found is None or not isinstance(reader, Compute):
-            return Refusal(
-                f"{out.name} is also read by {', '.join(o.name for o in reader.outs)}, which is no contraction"
-            )
+            return Refusal("the map's result is also read by a stage that is no contraction")
         if isinstance(found.form, Refusal):
-            return Refusal(f"{found.form} in {found.out.name}")
+            return Refusal(f"the product is no affine part of its stage: {found.form}")
         reads, holding = reads_of(reader.bodies[0], out), [f for f in found.factors if reads_of(f, out)]
         if len(holding) != 1 or len(reads) != 1:
-            return Refusal(f"{out.name} is read more than once")
+            return Refusal("the map's result is read more than once")
         old, read = holding[0], reads[0]
         guarded = isinstance(old, Select) and old.inside is read and is_literal(old.outside, 0)
         if old is not read and not guarded:
-            return Refusal(f"{out.name} is read inside another function")
+            return Refusal("the map's result is read inside another function")
         mapped = self._map(source)
         assert mapped is not None, "only affine maps are offered"
         terms = (mapped[1].scale, mapped[1].shift)
@@ -217,9 +215,8 @@ class _Folder:
     def _plan(self, found: Contraction, factors: tuple[Scalar, ...], form: Affine, inner: Affine) -> _Plan | Refusal:
         """``form`` of the sum of ``factors``, one of which is to become ``inner`` of itself."""
         for kind, term in (*_parts(form), *_parts(inner)):
-            varying = [t for t in tensors_read(term) if t not in self.constants]
-            if varying:
-                return Refusal(f"the {kind} reads {varying[0].name}, which is no weight")
+            if any(t not in self.constants for t in tensors_read(term)):
+                return Refusal(f"the {kind} is no function of weights alone")
         plans = [self._with_weight(found, factors, f, w, form, inner) for f, w in found.weights(self.constants)]
         accepted = [p for p in plans if isinstance(p, _Plan)]
         return (*accepted, *plans, Refusal("no factor of the product is a weight"))[0]
@@ -235,9 +232,9 @@ class _Folder:
         for kind, term in _parts(Affine(scale, shift)):
             for iterator in free_iters(term):
                 if axis_of(weight, iterator) is None or (kind == "shift" and iterator not in found.loops):
-                    return Refusal(f"the {kind} varies along {iterator.name}, which is no axis of the weight alone")
+                    return Refusal(f"the {kind} varies along a loop that is no axis of the weight alone")
         if scale is not None and weight.tensor.structure is not DENSE:
-            return Refusal(f"{weight.tensor.name} is given by a formula")
+            return Refusal("the weight is given by a formula")
         size = _bytes(weight.tensor)
         if scale is not None and size > self.options.max_bytes:
             return Refusal(f"the scaled weight takes {size} bytes, more than max_bytes={self.options.max_bytes}")

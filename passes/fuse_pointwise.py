@@ -65,20 +65,20 @@ class _Fuser:
 
     def _obstacle(self, stage: Compute, source: Tensor) -> Refusal | None:
         if source in self.program.outputs:
-            return Refusal(f"{source.name} is an output of the program")
+            return Refusal("the source is an output of the program")
         if len(self.program.consumers[source]) > 1:
-            return Refusal(f"{source.name} has other readers")
+            return Refusal("the source has other readers")
         terms = postorder(*stage.bodies)
         reads = [t for t in terms if isinstance(t, Read) and t.tensor is source]
         if len(reads) != 1 or source in tensors_of_indices(term_indices(*stage.bodies)):
-            return Refusal(f"{source.name} is read more than once")
+            return Refusal("the source is read more than once")
         around = {(t.monoid, t.iters, t.bodies): t for t in terms if isinstance(t, Reduce) and reads[0] in postorder(t)}
         if len(around) > 1:
-            return Refusal(f"{source.name} is read in more than one reduction")
+            return Refusal("the source is read in more than one reduction")
         scope = [*stage.loops, *(i for t in around.values() for i in t.iters)]
         once = len(scope) == source.rank and {index(i) for i in scope} == set(reads[0].indices)
         if not once or any(index(i.extent) is not index(source.shape[reads[0].indices.index(index(i))]) for i in scope):
-            return Refusal(f"{source.name} is not read once for each element")
+            return Refusal("the source is not read once for each element")
         if len(terms) + len(postorder(self.pointwise[source].bodies[0])) > self.options.max_terms:
             return Refusal(f"the stage would have more than max_terms={self.options.max_terms} terms")
         return None

@@ -29,7 +29,7 @@ from tpopt.ir import (
 from tpopt.ir.index import IndexLike, index, map_atoms, walk_atoms
 from tpopt.ir.walk import map_indices, postorder, rebuild, stage_reads, tensors_of_indices
 from tpopt.rewrite import Numerics, Pass, Trace
-from tpopt.rewrite.stages import mentions_lookup, moved, term_indices, without_unread
+from tpopt.rewrite.stages import map_nested, mentions_lookup, moved, term_indices, without_unread
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class InlineViews(Pass):
     padding: bool = False
 
     def run(self, program: Program, trace: Trace) -> Program:
+        program = map_nested(program, lambda body: self.run(body, trace))
         inliner = _Inliner(self, trace)
         stages = without_unread([inliner.visit(s) for s in program.stages], inliner.views, program.outputs)
         return program if stages == program.stages else program.with_stages(stages)

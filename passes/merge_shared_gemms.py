@@ -137,9 +137,9 @@ class _Merger:
 
     def _obstacle(self, member: _Member) -> str:
         if member.out in self.program.outputs:
-            return f"{member.out.name} is an output of the program: its slice would be a copy"
-        shared = [w.name for w in member.weights if len(self.program.consumers[w]) > 1 or w in self.program.outputs]
-        return f"{shared[0]} has other readers: joining would store it twice" if shared else ""
+            return "the product is an output of the program: its slice would be a copy"
+        shared = any(len(self.program.consumers[w]) > 1 or w in self.program.outputs for w in member.weights)
+        return "a weight has other readers: joining would store it twice" if shared else ""
 
     def _member(self, stage: Compute) -> _Member | None:
         """The stage with the loop along which it can be joined to others, if there is one."""

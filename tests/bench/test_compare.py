@@ -40,7 +40,7 @@ def verdicts(base: Run, new: Run, **options) -> dict[str, str]:
 def test_the_same_figures_pass():
     comparison = compare_runs(run(), run())
     assert comparison.failing() == ()
-    assert str(comparison) == "7 figures are as in the baseline"
+    assert str(comparison) == "as in the baseline: 7 of 7 figures"
     comparison.check()
 
 
@@ -139,4 +139,4 @@ def test_the_table_shows_what_differs():
     text = str(compare_runs(run(), run(macs_after=81)))
     assert text.splitlines()[0].split() == ["model", "figure", "baseline", "now", "verdict"]
     assert text.splitlines()[2].split() == ["net", "macs_after", "80", "81", "worse"]
-    assert text.splitlines()[-1] == "6 figures are as in the baseline"
+    assert text.splitlines()[-1] == "as in the baseline: 6 of 7 figures"

@@ -25,13 +25,20 @@ def test_eager_calls_the_model():
     assert torch.equal(peer.call(), it.model(*it.inputs))
 
 
-def test_a_peer_that_fails_is_reported_by_the_first_line_of_its_error(monkeypatch):
+def test_a_peer_that_fails_is_reported_by_the_first_line_of_what_caused_it(monkeypatch):
+    said = RuntimeError("\x1b[96mexport\x1b[0m failed\nwith a long explanation")
+
     def build(it: Case):
-        raise RuntimeError("export failed\nwith a long explanation")
+        raise said from ValueError("no rule for aten.foo")
+
+    def build_directly(it: Case):
+        raise RuntimeError(*said.args)
 
     monkeypatch.setitem(PEERS, "openvino", build)
-    peer = build_peer("openvino", case())
-    assert (peer.status, peer.call, peer.reason) == ("failed", None, "RuntimeError: export failed")
+    monkeypatch.setitem(PEERS, "onnxruntime", build_directly)
+    caused, direct = build_peer("openvino", case()), build_peer("onnxruntime", case())
+    assert (caused.status, caused.call, caused.reason) == ("failed", None, "ValueError: no rule for aten.foo")
+    assert (direct.status, direct.call, direct.reason) == ("failed", None, "RuntimeError: export failed")
 
 
 def test_a_peer_whose_first_call_fails_is_reported(monkeypatch):

@@ -6,7 +6,7 @@ import torch
 
 from tpopt.ir import *  # noqa: F403
 from tpopt.ir import aten
-from tpopt.ir.index import FloorDiv, Index, Iter, Lookup, Mod, Symbol, evaluate, index
+from tpopt.ir.index import FloorDiv, Iter, Lookup, Mod, Symbol, evaluate, index
 from tpopt.ir.stages import Compute, Cond, Kernel, Opaque, Scan, Scatter, Sort, TopK
 from tpopt.ir.terms import Apply, Cast, Const, Position, Read, Reduce, Select
 from tpopt.ir.walk import postorder
@@ -65,6 +65,9 @@ def run_stages(stages, env, symbols):
 def run_stage(stage, env, symbols):
     match stage:
         case Compute():
+            shape = [evaluate(i.extent, symbols) for i in stage.loops]
+            if 0 in shape:
+                return [torch.empty(shape, dtype=td(o.dtype)) for o in stage.outs]
             ev = Evaluator(stage.loops, stage.bodies, env, symbols)
             return [ev.full(b) for b in stage.bodies]
         case Opaque():
@@ -132,7 +135,6 @@ def scatter(stage, env, symbols):
         flat = flat * s + a
     out = out.reshape(-1)
     if stage.op == "set":
-        import numpy as np
 
         last = {int(f): k for k, f in enumerate(flat)}
         if last:

@@ -10,7 +10,6 @@ from torch.utils import _pytree as pytree
 
 from tpopt.frontend import Traced, trace
 from tpopt.ir import Index, Tensor
-from tpopt.ir.index import evaluate
 
 _TOLERANCES = {
     torch.float64: (1e-10, 1e-10),

@@ -147,7 +147,10 @@ def test_a_symbol_that_no_shape_tells_is_asked_for():
 
 
 def test_a_structured_weight_needs_no_array():
-    text = "program p(x: c64[12])\nweight F: c64[12,12] structure dft(12, 12, 12, -1)\ny: c64[12] = L[k:12] sum[i:12]{ F[k,i] * x[i] }\nreturn y"
+    text = """program p(x: c64[12])
+    weight F: c64[12,12] structure dft(12, 12, 12, -1)
+    y: c64[12] = L[k:12] sum[i:12]{ F[k,i] * x[i] }
+    return y"""
     x = torch.randn(12, dtype=torch.complex64)
     torch.testing.assert_close(to_torch(parse_program(text))(x)[0], torch.fft.fft(x))
 
@@ -161,9 +164,8 @@ def test_bfloat16_weights_come_from_their_bits():
 
 
 def test_a_value_nobody_reads_any_more_is_freed():
-    program = parse_program(
-        "program p(x: f32[4])\na: f32[4] = L[i:4] x[i] + 1.0\nb: f32[4] = L[i:4] a[i] * 2.0\nc: f32[4] = L[i:4] b[i] * 3.0\nreturn c"
-    )
+    steps = ("a: f32[4] = L[i:4] x[i] + 1.0", "b: f32[4] = L[i:4] a[i] * 2.0", "c: f32[4] = L[i:4] b[i] * 3.0")
+    program = parse_program("\n".join(["program p(x: f32[4])", *steps, "return c"]))
     assert TorchFunction(program, None, None, check=False, fast=True)._last == [("x",), ("a",), ("b",)]
 
 

@@ -1,5 +1,7 @@
 """Compute stages in torch against the same stages evaluated point by point."""
 
+# ruff: noqa: E501 (a case is a line of program text)
+
 from __future__ import annotations
 
 import numpy as np

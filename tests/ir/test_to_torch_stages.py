@@ -51,7 +51,8 @@ def test_the_last_writer_wins_among_many():
 
 
 def test_complex_products_are_scattered():
-    text = "program p(x: c128[2], t: i64[3], v: c128[3])\ny: c128[2] = scatter mul into x L[i:3] at [t[i]{0:2}] { v[i] }\nreturn y"
+    stage = "y: c128[2] = scatter mul into x L[i:3] at [t[i]{0:2}] { v[i] }"
+    text = f"program p(x: c128[2], t: i64[3], v: c128[3])\n{stage}\nreturn y"
     got = run(text, torch.tensor([2 + 0j, 3]), torch.tensor([0, 1, 0]), torch.tensor([1j, 2, 1j]))
     assert got[0].tolist() == [-2, 6]
 

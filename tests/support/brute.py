@@ -27,7 +27,12 @@ from tpopt.ir import (
     Select,
 )
 
-PLAIN = {"sum": (0.0, lambda a, b: a + b), "prod": (1.0, lambda a, b: a * b), "max": (-math.inf, max), "min": (math.inf, min)}
+PLAIN = {
+    "sum": (0.0, lambda a, b: a + b),
+    "prod": (1.0, lambda a, b: a * b),
+    "max": (-math.inf, max),
+    "min": (math.inf, min),
+}
 BINARY = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import sys
 import time
 import warnings
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from tpopt.bench.timing import Call
+
+COLORS: Final = re.compile(r"\x1b\[[0-9;]*m")
+"""The escape sequences that some libraries color their messages with."""
 
 Inputs = tuple[Any, ...]
 Status = Literal["ok", "missing", "failed"]
@@ -67,8 +71,10 @@ def build_peer(name: str, case: Case) -> Contestant:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the kind of an error and the first line of what it says."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Returns the kind of the error that caused this one, and the first line of what it says."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in COLORS.sub("", str(error)).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 

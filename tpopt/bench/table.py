@@ -31,7 +31,7 @@ def run_text(run: Run) -> str:
 def comparison_text(comparison: Comparison) -> str:
     """Returns what differs as a table, and the count of what does not."""
     differing = [finding for finding in comparison.findings if finding.verdict != "same"]
-    equal = f"{len(comparison.findings) - len(differing)} figures are as in the baseline"
+    equal = f"as in the baseline: {len(comparison.findings) - len(differing)} of {len(comparison.findings)} figures"
     if not differing:
         return equal
     rows = [(f.model, f.figure, f.base, f.new, f.verdict) for f in differing]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,29 +63,51 @@ def _evaluated(translation: Translation, node: fx.Node) -> Outs:
 
 def _traced(node: fx.Node, depth: int) -> fx.Graph:
     op: Any = node.target
-    function = _table().get(op)
-    if function is None and op._can_decompose():
-        function = op.decompose
-    if function is None or depth >= MAX_DEPTH:
+    functions = _decompositions(op)
+    if not functions or depth >= MAX_DEPTH:
         raise NoAlgebra(f"{target_name(op)} has no lowering and no decomposition")
-    call: Callable[..., Any] = function
     flat, spec = pytree.tree_flatten((list(node.args), dict(node.kwargs)))
     values = [n.meta["val"] if isinstance(n, fx.Node) else n for n in flat]
     places = [k for k, v in enumerate(values) if isinstance(v, torch.Tensor)]
-
-    def body(*tensors: torch.Tensor) -> Any:
-        filled = list(values)
-        for place, tensor in zip(places, tensors, strict=True):
-            filled[place] = tensor
-        args, kwargs = pytree.tree_unflatten(filled, spec)
-        return call(*args, **kwargs)
-
     fakes = [values[k] for k in places]
     mode = next((t.fake_mode for t in fakes if isinstance(t, FakeTensor)), None)
     if mode is None:
         raise NoAlgebra(f"{target_name(op)} has no tensor argument to trace its decomposition with")
-    with mode, torch.no_grad():
-        return make_fx(body)(*fakes).graph
+
+    def run(function: Callable[..., Any], *tensors: torch.Tensor) -> Any:
+        filled = list(values)
+        for place, tensor in zip(places, tensors, strict=True):
+            filled[place] = tensor
+        args, kwargs = pytree.tree_unflatten(filled, spec)
+        return function(*_mutable(args), **{k: _mutable(v) for k, v in kwargs.items()})
+
+    refused: Exception | None = None
+    for function in functions:
+        try:
+            with mode, torch.no_grad():
+                return _functional(make_fx(partial(run, function))(*fakes), fakes)
+        except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+            refused = error
+    raise NoAlgebra(f"{target_name(op)} has no lowering, and its decomposition fails: {refused}") from refused
+
+
+def _decompositions(op: Any) -> list[Callable[..., Any]]:
+    """torch's decompositions of an operator, the preferred one first."""
+    found = [_table().get(op), op.decompose if op._can_decompose() else None, getattr(op, "prim_impl_aten", None)]
+    return [f for f in found if f is not None]
+
+
+def _functional(traced: fx.GraphModule, fakes: list[Any]) -> fx.Graph:
+    """The graph without operators that overwrite their arguments, and without what nobody reads."""
+    if any(isinstance(n.target, torch._ops.OpOverload) and n.target._schema.is_mutable for n in traced.graph.nodes):
+        traced = make_fx(torch.func.functionalize(traced))(*fakes)
+    traced.graph.eliminate_dead_code()
+    return traced.graph
+
+
+def _mutable(value: Any) -> Any:
+    """fx's immutable lists as plain ones: decompositions may edit their arguments."""
+    return [_mutable(v) for v in value] if isinstance(value, list) else value
 
 
 def _is_fake(node: fx.Node) -> bool:
@@ -113,6 +135,8 @@ def _piece(
         return index(translation.symbols.size(value))
     if isinstance(value, (int, float, bool)):
         return value
+    if isinstance(piece.target, type) and issubclass(piece.target, tuple):  # a named tuple of results
+        return tuple(arguments(piece, env)[0][0] if len(piece.args) == 1 else arguments(piece, env)[0])
     if not isinstance(piece.target, torch._ops.OpOverload):
         raise NoAlgebra(f"{whole} decomposes into {piece.target}")
     outs, kind = translation.declare(piece, prefix=f"{prefix}.")

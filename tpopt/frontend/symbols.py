@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 import sympy
 import torch
-from torch.utils._sympy.functions import CleanDiv, FloorDiv, IntTrueDiv, Mod, PythonMod
+from torch.utils._sympy.functions import CeilToInt, CleanDiv, FloorDiv, FloorToInt, IntTrueDiv, Mod, PythonMod, ToFloat, TruncToInt
 
 from tpopt.errors import UnsupportedModel
+from tpopt.ir.build import apply, position
 from tpopt.ir.division import floordiv, mod
+from tpopt.ir.dtypes import DType
 from tpopt.ir.index import Index, Size, Symbol, index, multiply, size
+from tpopt.ir.terms import Scalar, const
 
 
 class Symbols:
@@ -34,6 +40,22 @@ class Symbols:
         """The extents of a (fake) tensor."""
         return tuple(self.size(s) for s in value.shape)
 
+    def number(self, value: torch.SymFloat) -> Scalar:
+        """A run-time floating-point number (``1 / math.sqrt(x.shape[1])``) as a term of type f64."""
+        return self._float_term(value.node.expr, value.node.shape_env)
+
+    def _float_term(self, expression: Any, shape_env: Any) -> Scalar:
+        if expression.is_number:
+            return const(float(expression), DType.F64)
+        if isinstance(expression, ToFloat):
+            return position(self._convert(expression.args[0], shape_env), DType.F64)
+        if expression.is_integer:
+            return position(self._convert(expression, shape_env), DType.F64)
+        name = _FLOATS.get(type(expression).__name__)
+        if name is None:
+            raise UnsupportedModel(f"the run-time number {expression} has no algebra; make the dimensions in it static")
+        return apply(name, *(self._float_term(a, shape_env) for a in expression.args))
+
     def _symbol(self, expression: sympy.Symbol, shape_env: Any) -> Symbol:
         name = str(expression)
         if name not in self._known:
@@ -43,11 +65,25 @@ class Symbols:
             self._known[name] = Symbol(name, low, high if high is None or high < 2**62 else None)
         return self._known[name]
 
+    def _floor_of(self, expression: Any, shape_env: Any) -> Index:
+        """The floor of a fraction of run-time integers (never negative, so truncation is the same)."""
+        factor, whole = Fraction(1), expression
+        if isinstance(whole, IntTrueDiv) and whole.args[1].is_Integer:
+            return floordiv(self._convert(whole.args[0], shape_env), int(whole.args[1]))
+        if isinstance(whole, sympy.Mul) and len(whole.args) == 2 and whole.args[0].is_number:
+            factor, whole = _fraction(float(whole.args[0])), whole.args[1]
+        if isinstance(whole, ToFloat):
+            return floordiv(self._convert(whole.args[0], shape_env) * factor.numerator, factor.denominator)
+        raise UnsupportedModel(f"the symbolic extent {expression}, rounded down, has no index form; make that dimension static")
+
     def _convert(self, expression: Any, shape_env: Any) -> Index:
         if expression.is_Integer:
             return index(int(expression))
         if expression.is_Symbol:
             return index(self._symbol(expression, shape_env))
+        if isinstance(expression, (TruncToInt, FloorToInt, CeilToInt)):
+            up = isinstance(expression, CeilToInt)
+            return -self._floor_of(-expression.args[0], shape_env) if up else self._floor_of(expression.args[0], shape_env)
         parts = [self._convert(a, shape_env) for a in expression.args if not isinstance(expression, sympy.Pow)]
         match expression:
             case sympy.Add():
@@ -67,3 +103,20 @@ class Symbols:
             case Mod() | PythonMod():
                 return mod(*parts)
         raise UnsupportedModel(f"the symbolic extent {expression} has no index form; make that dimension static")
+
+
+_FLOATS = MappingProxyType(
+    {
+        "Add": "add", "Mul": "mul", "Pow": "pow", "FloatPow": "pow", "FloatTrueDiv": "div", "IntTrueDiv": "div",
+        "OpaqueUnaryFn_sqrt": "sqrt", "OpaqueUnaryFn_exp": "exp", "OpaqueUnaryFn_log": "log",
+    }
+)  # fmt: skip
+
+
+def _fraction(factor: float) -> Fraction:
+    """The simple fraction that rounds as the floating-point factor does. Raises :class:`UnsupportedModel` where none does."""
+    found = Fraction(factor).limit_denominator(1 << 16)
+    sampled = range(1, 4097)
+    if any(math.floor(n * factor) != n * found.numerator // found.denominator for n in sampled):
+        raise UnsupportedModel(f"a dynamic extent times {factor} depends on rounding; make that dimension static")
+    return found

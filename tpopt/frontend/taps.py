@@ -34,8 +34,9 @@ class Taps:
         if self.positions is None:
             return index(own), ()
         lead = self.points(i) if self.points else (index(own),)
-        where = Lookup(self.positions, (*lead, index(t)), index(0), index(self.extent))
-        return index(where), () if self.weights is None else (self.weights.at([*lead, t]),)
+        tap = index(t) if self.count > 1 else index(0)
+        where = Lookup(self.positions, (*lead, tap), index(0), index(self.extent))
+        return index(where), () if self.weights is None else (self.weights.at([*lead, tap]),)
 
 
 def resample(ctx: Context, x: Tensor, along: Sequence[Taps]) -> Tensor:

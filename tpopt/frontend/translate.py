@@ -20,7 +20,7 @@ from tpopt.frontend.own_weights import OwnWeights
 from tpopt.frontend.registry import NoAlgebra, lowerings
 from tpopt.frontend.sources import origin_of
 from tpopt.frontend.symbols import Symbols
-from tpopt.ir import Builder, Index, Opaque, Origin, Stage, Tensor, index
+from tpopt.ir import Builder, Index, Opaque, Origin, Stage, Tensor, compute, index
 from tpopt.ir.aten import encode, from_torch_dtype, target_name
 from tpopt.ir.program import Array
 from tpopt.ir.stages import Attribute
@@ -53,7 +53,7 @@ class Translation:
     builder: Builder
     symbols: Symbols
     constants: dict[str, Array]
-    originals: list[Opaque] = field(default_factory=list)
+    originals: list[Stage] = field(default_factory=list)
     origins: dict[str, Origin] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     own: OwnWeights = field(init=False)
@@ -80,6 +80,8 @@ class Translation:
             return index(self.symbols.size(result))
         if isinstance(result, (int, float, bool)):
             return result
+        if isinstance(result, torch.SymFloat):
+            return self._number(node, result)
         if isinstance(result, torch.SymBool) or _asserts(node.target):
             return None  # what torch checks about symbols is in their ranges
         if isinstance(node.target, torch._ops.HigherOrderOperator):
@@ -91,6 +93,14 @@ class Translation:
                 f"{node.name} calls {node.target}, which is no ATen operator ({'; '.join(origin_of(node).lines)})"
             )
         return self._operator(node, env)
+
+    def _number(self, node: fx.Node, value: torch.SymFloat) -> Value:
+        """A run-time number as a tensor of rank 0, where an operator takes it."""
+        if not any(isinstance(u.target, torch._ops.OpOverload) for u in node.users):
+            return None
+        stage = compute(self.builder.name(node.name), (), lambda: self.symbols.number(value))
+        self.originals.append(self.builder.add(stage))
+        return stage.outs[0]
 
     def _operator(self, node: fx.Node, env: dict[fx.Node, Value]) -> Value:
         target = target_name(node.target)

@@ -1,6 +1,6 @@
-"""How much a Program computes and moves: multiply-adds, other operations, bytes, and the most local memory alive at once.
+"""How much a Program computes and moves: multiply-adds, other operations, bytes, and the peak of local memory.
 
-Each distinct sub-term of a stage counts once for each point of the iterators it depends on, as common subexpressions do.
+Each distinct sub-term of a stage counts once for each point of the iterators that it depends on.
 A sum of products counts one multiply-add for each product, point of the loops and point of the reduction, whatever its
 guards exclude. Conversions, selects and index arithmetic count nothing.
 """
@@ -40,7 +40,7 @@ class StageWork:
 
 @dataclass(frozen=True)
 class Work:
-    """Work of a program: prints itself as a table. ``temporaries`` are the most bytes of local tensors alive at once."""
+    """Work of a program, printed as a table. ``temporaries`` are the most bytes of local tensors alive at once."""
 
     stages: tuple[StageWork, ...]
     temporaries: int
@@ -77,10 +77,15 @@ class Work:
     def __str__(self) -> str:
         header = ("macs", "flops", "bytes read", "bytes written", "kind", "stage")
         rows = [(s.macs, s.flops, s.bytes_read, s.bytes_written, s.kind, s.name) for s in self.stages]
-        rows.append((self.macs, self.flops, self.bytes_read, self.bytes_written, "total", f"temporaries {self.temporaries}"))
+        rows.append(
+            (self.macs, self.flops, self.bytes_read, self.bytes_written, "total", f"temporaries {self.temporaries}")
+        )
         cells = [header, *([f"{c:,}" if isinstance(c, int) else c for c in row] for row in rows)]
         widths = [max(len(row[n]) for row in cells) for n in range(len(header))]
-        lines = ["  ".join(c.rjust(w) if n < 4 else c.ljust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True))) for row in cells]
+        lines = [
+            "  ".join(c.rjust(w) if n < 4 else c.ljust(w) for n, (c, w) in enumerate(zip(row, widths, strict=True)))
+            for row in cells
+        ]
         return "\n".join(line.rstrip() for line in lines)
 
 
@@ -112,7 +117,9 @@ def _temporaries(program: Program, sizes: Sizes) -> int:
         local = [t for t in stage.outs if program.role(t) == "local"]
         alive += sum(count.bytes(t) for t in local)
         most = max(most, alive)
-        ended = [t for t in dict.fromkeys((*stage.outs, *stage_reads(stage))) if last[t] == n and program.role(t) == "local"]
+        ended = [
+            t for t in dict.fromkeys((*stage.outs, *stage_reads(stage))) if last[t] == n and program.role(t) == "local"
+        ]
         alive -= sum(count.bytes(t) for t in ended)
     return most
 
@@ -143,7 +150,7 @@ class _Counter:
         if not isinstance(stage, (Compute, Scatter)):
             return sum(self.bytes(t) for t in stage_reads(stage))
         roots = stage.bodies if isinstance(stage, Compute) else (stage.value,)
-        touched = {t: 0 for t in stage_reads(stage)}
+        touched = dict.fromkeys(stage_reads(stage), 0)
         for term in postorder(*roots):
             indices = own_indices(term)
             if isinstance(term, Read):
@@ -209,7 +216,7 @@ class _Counter:
 
 
 def _addends(reduce: Reduce, absorbed: dict[Scalar, int]) -> tuple[int, int]:
-    """How many products and other terms a sum adds at each point; ``absorbed`` gets the operations that this includes."""
+    """How many products and other terms a sum adds at each point; ``absorbed`` gets the operations it includes."""
     products = others = 0
     pending: list[Scalar] = [reduce.bodies[0]]
     while pending:

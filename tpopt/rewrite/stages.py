@@ -50,6 +50,12 @@ def map_bodies(stage: Stage, change: Callable[[Scalar], Scalar], nested: Callabl
             return stage
 
 
+def map_nested(program: Program, change: Callable[[Program], Program]) -> Program:
+    """A program with the bodies of its Scan and Cond stages changed; the same object if none was."""
+    stages = tuple(map_bodies(s, lambda t: t, change) if isinstance(s, (Scan, Cond)) else s for s in program.stages)
+    return program if stages == program.stages else program.with_stages(stages)
+
+
 def term_indices(*roots: Scalar) -> tuple[Index, ...]:
     """Every index in terms, with the extents of the iterators that their reductions bind."""
     found: dict[Index, None] = {}

@@ -18,14 +18,14 @@ from tpopt.ir import Program
 @cache
 def binders() -> Mapping[str, KernelBinder]:
     """Binders of every implementation by name."""
-    from tpopt.backend.library import convolution, gemm, layout, linear
+    from tpopt.backend.library import convolution, gemm, layout, linear, views
 
-    return MappingProxyType({**convolution.BINDERS, **gemm.BINDERS, **layout.BINDERS, **linear.BINDERS})
+    return MappingProxyType({**convolution.BINDERS, **gemm.BINDERS, **layout.BINDERS, **linear.BINDERS, **views.BINDERS})
 
 
 def library_candidates(program: Program, found: Candidates) -> None:
     """Adds what every library kernel offers for a cleaned program."""
-    from tpopt.backend.library import convolution, gemm, linear
+    from tpopt.backend.library import convolution, gemm, linear, views
 
-    for family in (linear, convolution, gemm):
+    for family in (linear, convolution, gemm, views):
         family.candidates(program, found)

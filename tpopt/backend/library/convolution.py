@@ -10,7 +10,7 @@ import torch
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call, Ref
 from tpopt.backend.library.contraction import Contraction, match_contraction
-from tpopt.backend.library.epilogue import Epilogue, epilogues
+from tpopt.backend.library.epilogue import ACTIVATIONS, Epilogue, epilogues
 from tpopt.backend.library.geometry import Geometry, match_geometry
 from tpopt.backend.operators import function
 from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value
@@ -20,7 +20,6 @@ from tpopt.ir.index import evaluate
 from tpopt.rewrite.numerics import Numerics
 
 KIND = "onednn"
-_DIRECT = ("", "relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "hardswish", "hardsigmoid")
 
 
 def candidates(program: Program, found: Candidates) -> None:
@@ -56,13 +55,10 @@ def _admitted(match: Contraction, weights: set[Tensor]) -> Geometry | str:
 def _add(found: Candidates, match: Contraction, geometry: Geometry, epilogue: Epilogue) -> None:
     name = f"{epilogue.out.name}:convolution({match.out.name})"
     covers = (match.out.name, *(s.outs[0].name for s in epilogue.stages))
-    if epilogue.activation not in _DIRECT:
-        return found.refuse(name, KIND, covers, f"oneDNN's convolution has no {epilogue.activation} epilogue")
     if epilogue.other is not None and (geometry.transposed or epilogue.activation not in ("", "relu")):
         return found.refuse(
             name, KIND, covers, "oneDNN adds a tensor only to a direct convolution, with or without relu"
         )
-    activation, algorithm = epilogue.attribute()
     reads = [match.left.tensor, match.right.tensor]
     reads += [match.bias.tensor] if match.bias is not None else []
     reads += [epilogue.other] if epilogue.other is not None else []
@@ -75,8 +71,7 @@ def _add(found: Candidates, match: Contraction, geometry: Geometry, epilogue: Ep
         ("groups", geometry.groups),
         ("bias", match.bias is not None),
         ("binary", epilogue.other is not None),
-        ("activation", activation),
-        ("algorithm", algorithm),
+        ("activation", epilogue.activation),
     )
     stage = Kernel((epilogue.out,), "onednn.convolution", tuple(reads), (match.stage, *epilogue.stages), parameters)
     other = () if epilogue.other is None else (Value(epilogue.other.name, CHANNELS_LAST),)
@@ -103,22 +98,24 @@ def bind_convolution(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) ->
     bias = binder.weights[stage.reads[2].name].detach() if own["bias"] else None
     padding, stride, dilation, groups = own["padding"], own["stride"], own["dilation"], own["groups"]
     out = (stage.outs[0].name,)
-    fused = "" if own["activation"] == "none" else f" + {own['activation']}"
+    activation = ACTIVATIONS[own["activation"]]
+    post = (activation.attribute, list(activation.scalars), activation.algorithm)
+    fused = f" + {own['activation']}" if own["activation"] else ""
     if own["transposed"]:
         call = function("mkldnn._convolution_transpose_pointwise.default")
         args: tuple[Any, ...] = (
-            Ref(x.name), packed, bias, padding, own["output_padding"], stride, dilation, groups, own["activation"], [], own["algorithm"],
+            Ref(x.name), packed, bias, padding, own["output_padding"], stride, dilation, groups, *post,
         )  # fmt: skip
         return Call(f"oneDNN transposed convolution{fused}", call, args, (), out)
     if own["binary"]:
         call = function("mkldnn._convolution_pointwise.binary")
-        unary = None if own["activation"] == "none" else own["activation"]
+        unary = activation.attribute if own["activation"] else None
         args = (
             Ref(x.name), Ref(stage.reads[-1].name), packed, bias, padding, stride, dilation, groups, "add", None, unary, [], "",
         )  # fmt: skip
         return Call(f"oneDNN convolution + add{fused}", call, args, (), out)
     call = function("mkldnn._convolution_pointwise.default")
-    args = (Ref(x.name), packed, bias, padding, stride, dilation, groups, own["activation"], [], own["algorithm"])
+    args = (Ref(x.name), packed, bias, padding, stride, dilation, groups, *post)
     return Call(f"oneDNN convolution{fused}", call, args, (), out)
 
 

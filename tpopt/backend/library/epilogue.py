@@ -10,19 +10,35 @@ from typing import Any
 
 from tpopt.ir import Apply, Builder, Compute, DType, Program, Read, Scalar, Tensor, index, rebuild
 
-_ACTIVATIONS: Mapping[str, tuple[str, tuple[Any, ...], str, str]] = MappingProxyType(
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An operator of one argument, and what oneDNN calls it."""
+
+    target: str
+    arguments: tuple[Any, ...]
+    attribute: str
+    scalars: tuple[float, ...] = ()
+    algorithm: str = ""
+
+
+NOTHING = Activation("", (), "none")
+ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
-        "relu": ("aten.relu.default", (), "relu", ""),
-        "sigmoid": ("aten.sigmoid.default", (), "sigmoid", ""),
-        "tanh": ("aten.tanh.default", (), "tanh", ""),
-        "gelu": ("aten.gelu.default", ("none",), "gelu", "none"),
-        "gelu_tanh": ("aten.gelu.default", ("tanh",), "gelu", "tanh"),
-        "silu": ("aten.silu.default", (), "swish", ""),
-        "hardswish": ("aten.hardswish.default", (), "hardswish", ""),
-        "hardsigmoid": ("aten.hardsigmoid.default", (), "hardsigmoid", ""),
+        "": NOTHING,
+        "relu": Activation("aten.relu.default", (), "relu"),
+        "relu6": Activation("aten.hardtanh.default", (0.0, 6.0), "hardtanh", (0.0, 6.0)),
+        "sigmoid": Activation("aten.sigmoid.default", (), "sigmoid"),
+        "tanh": Activation("aten.tanh.default", (), "tanh"),
+        "gelu": Activation("aten.gelu.default", ("none",), "gelu", (), "none"),
+        "gelu_tanh": Activation("aten.gelu.default", ("tanh",), "gelu", (), "tanh"),
+        "silu": Activation("aten.silu.default", (), "swish"),
+        "hardswish": Activation("aten.hardswish.default", (), "hardswish"),
+        "hardsigmoid": Activation("aten.hardsigmoid.default", (), "hardsigmoid"),
     }
 )
-"""Name -> (operator whose algebra it is, further arguments, oneDNN's name, oneDNN's algorithm)."""
+"""Activations that library kernels may apply; the empty name is none."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +49,6 @@ class Epilogue:
     stages: tuple[Compute, ...] = ()
     other: Tensor | None = None
     activation: str = ""
-
-    def attribute(self) -> tuple[str, str]:
-        """oneDNN's name and algorithm of the activation (``none`` without one)."""
-        return _ACTIVATIONS[self.activation][2:] if self.activation else ("none", "")
 
 
 @cache
@@ -50,13 +62,13 @@ def _forms(dtype: DType) -> Mapping[Scalar, str]:
 
     x = Tensor("x", (3,), dtype)
     forms: dict[Scalar, str] = {}
-    for name, (target, args, _, _) in _ACTIVATIONS.items():
-        rule = lowerings().get(target)
+    for name, known in ACTIVATIONS.items():
+        rule = lowerings().get(known.target)
         if rule is None:
             continue
         builder = Builder(("x",))
         out = Tensor("y", (3,), dtype)
-        rule(Context(target, builder, "y", (out,), (True,), {}, OwnWeights(builder, {})), x, *args)
+        rule(Context(known.target, builder, "y", (out,), (True,), {}, OwnWeights(builder, {})), x, *known.arguments)
         stage = builder.stages[-1]
         if len(builder.stages) == 1 and isinstance(stage, Compute):
             body = _on_placeholder(stage.bodies[0], x, stage)
@@ -67,9 +79,16 @@ def _forms(dtype: DType) -> Mapping[Scalar, str]:
 
 def _on_placeholder(body: Scalar, tensor: Tensor, stage: Compute) -> Scalar:
     """The body with ``tensor[loops]`` replaced by one fixed read, so that equal functions are one term."""
-    point = tensor.at(stage.loops)
     mark = Tensor("_", (1,), tensor.dtype)[0]
-    return rebuild(body, lambda t: mark if t is point else t)
+    return rebuild(body, lambda t: mark if isinstance(t, Read) and t.tensor is tensor and _at_point(t, stage) else t)
+
+
+def _at_point(read: Read, stage: Compute) -> bool:
+    """Whether a tensor is read at the very point that the stage computes (an axis of extent 1 may be read at 0)."""
+    if len(read.indices) != len(stage.loops):
+        return False
+    pairs = zip(read.indices, stage.loops, strict=True)
+    return all(i is index(loop) or (loop.extent == 1 and i.constant == 0) for i, loop in pairs)
 
 
 def activation_of(stage: Compute, tensor: Tensor) -> str | None:
@@ -92,7 +111,7 @@ def added_to(stage: Compute, tensor: Tensor) -> tuple[Tensor, str] | None:
     for term in [stage.bodies[0], *_operands(stage.bodies[0])]:
         if not isinstance(term, Apply) or term.function != "add" or len(term.args) != 2:
             continue
-        points = [a.tensor for a in term.args if isinstance(a, Read) and a.indices == tuple(map(index, stage.loops))]
+        points = [a.tensor for a in term.args if isinstance(a, Read) and _at_point(a, stage)]
         if len(points) != 2 or tensor not in points or points[0] is points[1]:
             continue
         other = points[1] if points[0] is tensor else points[0]

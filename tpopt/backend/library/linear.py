@@ -11,7 +11,7 @@ import torch
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call, Ref
 from tpopt.backend.library.contraction import Contraction, match_contraction, plain_axes
-from tpopt.backend.library.epilogue import Epilogue, epilogues
+from tpopt.backend.library.epilogue import ACTIVATIONS, Epilogue, epilogues
 from tpopt.backend.operators import function
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
@@ -22,7 +22,8 @@ from tpopt.rewrite.numerics import Numerics
 Transform: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
 KIND = "onednn"
-_ALONE = ("relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "hardswish")
+_UNSUPPORTED = ("hardsigmoid",)
+"""Epilogues that oneDNN has for convolutions but not for inner products."""
 
 
 def candidates(program: Program, found: Candidates) -> None:
@@ -58,7 +59,10 @@ def _oriented(match: Contraction, weights: set[Tensor]) -> Contraction | None:
 
 @dataclass(frozen=True)
 class _Form:
-    """Axis orders that make it ``[rows, depth] x [depth, columns]``; ``ones`` axes of extent 1 come first in ``x``."""
+    """Axis orders that make it ``[rows, depth] x [depth, columns]``.
+
+    ``ones`` axes of extent 1 come first in ``x``; ``missing`` are the positions of loops of extent 1 that read nothing.
+    """
 
     rows: list[Iter]
     columns: list[Iter]
@@ -67,6 +71,20 @@ class _Form:
     w: tuple[int, ...]
     out: tuple[int, ...]
     depth: int
+    missing: tuple[int, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether rows, depth and columns lie as oneDNN takes and yields them."""
+        return (
+            not self.ones
+            and not self.missing
+            and len(self.rows) >= 1
+            and len(self.columns) == 1
+            and len(self.x) == len(self.rows) + 1
+            and self.x == tuple(range(len(self.x)))
+            and self.out == tuple(range(len(self.out)))
+        )
 
 
 def _matrix_form(match: Contraction, weights: set[Tensor]) -> _Form | str:
@@ -82,7 +100,8 @@ def _matrix_form(match: Contraction, weights: set[Tensor]) -> _Form | str:
     columns = [i for i in loops if i in w]
     if set(rows) & set(columns):
         return "a loop reads both operands: a batched product"
-    if len(rows) + len(columns) != len(loops):
+    missing = tuple(k for k, i in enumerate(loops) if i not in rows and i not in columns)
+    if any(loops[k].extent != 1 for k in missing):
         return "a loop reads neither operand"
     if any(not isinstance(i.extent, int) for i in (*columns, *match.reduced)):
         return "the weight's extents are not static"
@@ -92,11 +111,11 @@ def _matrix_form(match: Contraction, weights: set[Tensor]) -> _Form | str:
     x_order = tuple(k for k, i in enumerate(x) if i is None) + tuple(x.index(i) for i in order)
     w_order = tuple(k for k, i in enumerate(w) if i is None) + tuple(w.index(i) for i in (*columns, *match.reduced))
     natural = [*rows, *columns]
-    out = tuple(natural.index(i) for i in loops)
+    out = tuple(natural.index(i) for i in loops if i in natural)
     depth = 1
     for i in match.reduced:
         depth *= int(str(i.extent))
-    return _Form(rows, columns, x.count(None), x_order, w_order, out, depth)
+    return _Form(rows, columns, x.count(None), x_order, w_order, out, depth, missing)
 
 
 def _column_bias(match: Contraction, columns: list[Iter], weights: set[Tensor]) -> bool:
@@ -108,13 +127,10 @@ def _column_bias(match: Contraction, columns: list[Iter], weights: set[Tensor]) 
 def _add(program: Program, found: Candidates, match: Contraction, form: _Form, epilogue: Epilogue) -> None:
     name = f"{epilogue.out.name}:linear({match.out.name})"
     covers = (match.out.name, *(s.outs[0].name for s in epilogue.stages))
-    if epilogue.other is not None and (epilogue.activation or form.out != tuple(range(len(form.out)))):
-        return found.refuse(
-            name, KIND, covers, "oneDNN's product adds a tensor only in its own layout and without an activation"
-        )
-    if epilogue.activation and epilogue.activation not in _ALONE:
+    if epilogue.other is not None and (epilogue.activation or not form.plain):
+        return found.refuse(name, KIND, covers, "oneDNN's product adds a tensor only in its own layout and without an activation")
+    if epilogue.activation in _UNSUPPORTED:
         return found.refuse(name, KIND, covers, f"oneDNN's product has no {epilogue.activation} epilogue")
-    attribute, algorithm = epilogue.attribute()
     reads = [match.left.tensor, match.right.tensor]
     if match.bias is not None:
         reads.append(match.bias.tensor)
@@ -128,10 +144,10 @@ def _add(program: Program, found: Candidates, match: Contraction, form: _Form, e
         ("columns", tuple(int(str(i.extent)) for i in form.columns)),
         ("depth", form.depth),
         ("ones", form.ones),
+        ("missing", form.missing),
         ("bias", match.bias is not None),
         ("binary", epilogue.other is not None),
-        ("activation", attribute),
-        ("algorithm", algorithm),
+        ("activation", epilogue.activation),
     )
     stage = Kernel((epilogue.out,), "onednn.linear", tuple(reads), (match.stage, *epilogue.stages), parameters)
     needs = tuple(Value(t.name) for t in dict.fromkeys(reads) if t not in program.weights)
@@ -167,8 +183,10 @@ def bind_linear(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call
             out,
         )
     call = function("mkldnn._linear_pointwise.default")
-    args: tuple[Any, ...] = (Ref(x.name), packed, bias, own["activation"], [], own["algorithm"])
-    label = "oneDNN linear" + ("" if own["activation"] == "none" else f" + {own['activation']}")
+    activation = ACTIVATIONS[own["activation"]]
+    post = (activation.attribute, list(activation.scalars), activation.algorithm)
+    args: tuple[Any, ...] = (Ref(x.name), packed, bias, *post)
+    label = "oneDNN linear" + (f" + {own['activation']}" if own["activation"] else "")
     return Call(label, _wrap(call, before, after), args, (), out)
 
 
@@ -190,10 +208,17 @@ def _before(own: Mapping[str, Any], rank: int) -> Transform | None:
 
 def _after(own: Mapping[str, Any]) -> Transform | None:
     """Brings ``[rows..., columns]`` into the order of the loops."""
-    order, rows, columns = own["out_order"], own["rows"], own["columns"]
-    if order == tuple(range(len(order))) and len(columns) == 1 and rows:
+    order, rows, columns, missing = own["out_order"], own["rows"], own["columns"], own["missing"]
+    if order == tuple(range(len(order))) and len(columns) == 1 and rows and not missing:
         return None
-    return lambda t: t.reshape(*(t.shape[:-1] if rows else ()), *columns).permute(order)
+
+    def restore(t: torch.Tensor) -> torch.Tensor:
+        result = t.reshape(*(t.shape[:-1] if rows else ()), *columns).permute(order)
+        for position in missing:
+            result = result.unsqueeze(position)
+        return result
+
+    return restore
 
 
 def _wrap(call: Callable[..., Any], before: Transform | None, after: Transform | None) -> Callable[..., Any]:

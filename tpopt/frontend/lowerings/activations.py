@@ -145,10 +145,10 @@ def formula(ctx: Context, x: Tensor) -> Tensor:
 
 @lowers("aten.log_sigmoid_forward.default")
 def log_sigmoid_forward(ctx: Context, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """``log(sigmoid(x))`` without the buffer that only a backward pass reads."""
-    if ctx.used[1]:
-        raise ctx.refuse("the buffer of log_sigmoid_forward is torch's own")
-    return pointwise(ctx, _log_sigmoid, x), None
+    """``log(sigmoid(x))`` and, for the backward pass, ``exp(-|x|)``."""
+    out = pointwise(ctx, _log_sigmoid, x)
+    buffer = ctx.compute(x.shape, lambda *i: apply("exp", -apply("abs", x.at(i)))) if ctx.used[1] else None
+    return out, buffer
 
 
 @lowers("aten.softshrink.default")

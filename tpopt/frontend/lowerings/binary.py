@@ -85,7 +85,7 @@ def power_scalar(ctx: Context, x: Tensor, y: Operand) -> Tensor:
     if y == 1 and x.dtype is ctx.dtype:
         return x
 
-    def body(v: Scalar) -> Scalar:
+    def body(v: Scalar, _exponent: Scalar) -> Scalar:
         if y == 2:
             return v * v
         if y == 3:

@@ -50,6 +50,19 @@ def stack(ctx: Context, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return ctx.pointwise(body)
 
 
+@lowers("aten.meshgrid.default", "aten.meshgrid.indexing")
+def grids(ctx: Context, tensors: Sequence[Tensor], indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Each tensor repeated along the axes of the others; ``xy`` exchanges the first two."""
+    axes = list(range(len(tensors)))
+    if indexing == "xy" and len(axes) > 1:
+        axes[:2] = [1, 0]
+    shape = ctx.out.shape
+    own = [t if t.rank else None for t in tensors]
+    return tuple(
+        ctx.compute(shape, lambda *i, t=t, a=a: tensors[t].at((i[a],) if own[t] else ())) for t, a in enumerate(axes)
+    )
+
+
 def _replace(
     ctx: Context, x: Tensor, source: Tensor, inside: Callable[..., Guard], place: Callable[..., Sequence[IndexLike]]
 ) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tpopt.frontend.context import Context, Operand, axis, broadcast
-from tpopt.frontend.lowerings.gathers import indexed, looked_up
+from tpopt.frontend.lowerings.gathers import indexed, looked_up, wrapping
 from tpopt.frontend.registry import Lowerings
 from tpopt.ir import DType, Guard, Index, Iter, Scalar, Scatter, Size, Tensor, apply, cast, const, index, iters, where
 from tpopt.ir.index import IndexLike
@@ -14,7 +14,7 @@ from tpopt.ir.terms import Number
 lowers = Lowerings()
 
 
-def _scatter(
+def scatter_stage(
     ctx: Context, base: Tensor, op: str, shape: Sequence[Size], at: Callable[..., Sequence[Index]],
     value: Callable[..., Scalar], guard: Guard | None = None,
 ) -> Tensor:  # fmt: skip
@@ -37,7 +37,7 @@ def index_put(
         return _masked_put(ctx, x, indices, values, accumulate)
     how = indexed(x, indices)
     op = "add" if accumulate else "set"
-    return _scatter(ctx, x, op, how.shape, lambda *i: how.place(i), lambda *i: broadcast(values, i, x.dtype))
+    return scatter_stage(ctx, x, op, how.shape, lambda *i: how.place(i), lambda *i: broadcast(values, i, x.dtype))
 
 
 def _masked_put(ctx: Context, x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool) -> Tensor:
@@ -69,7 +69,7 @@ def _trailing(values: Tensor, loops: Sequence[Iter]) -> Scalar:
     return values.at([*front, *(index(0) if n == 1 else index(k) for k, n in zip(own, extents, strict=True))])
 
 
-def _along(x: Tensor, dim: int, positions: Tensor) -> Callable[..., list[Index]]:
+def at_positions(x: Tensor, dim: int, positions: Tensor) -> Callable[..., list[Index]]:
     """The target of ``scatter``: the axis where the index tensor says, the others in step with it."""
     along = axis(dim, x.rank)
 
@@ -87,7 +87,9 @@ def _loops_or_zero(loops: Sequence[Iter]) -> list[tuple[int, IndexLike]]:
     return list(enumerate(loops)) if loops else [(0, 0)]
 
 
-def _value(source: Tensor, x: Tensor) -> Callable[..., Scalar]:
+def element_of(source: Tensor, x: Tensor) -> Callable[..., Scalar]:
+    """The source at the loops, in the type of ``x``."""
+
     def value(*i: Iter) -> Scalar:
         own: tuple[IndexLike, ...] = (*i, *(0 for _ in range(source.rank - len(i))))
         return cast(source.at(own if source.rank else ()), x.dtype)
@@ -99,13 +101,15 @@ def _value(source: Tensor, x: Tensor) -> Callable[..., Scalar]:
 def scatter(ctx: Context, x: Tensor, dim: int, positions: Tensor, source: Tensor) -> Tensor:
     """``x`` with the source written (or added) where the index tensor says."""
     op = "add" if "scatter_add" in ctx.target else "set"
-    return _scatter(ctx, x, op, positions.shape, _along(x, dim, positions), _value(source, x))
+    return scatter_stage(ctx, x, op, positions.shape, at_positions(x, dim, positions), element_of(source, x))
 
 
 @lowers("aten.scatter.value")
 def scatter_value(ctx: Context, x: Tensor, dim: int, positions: Tensor, value: Number) -> Tensor:
     """``x`` with a number written where the index tensor says."""
-    return _scatter(ctx, x, "set", positions.shape, _along(x, dim, positions), lambda *_i: const(value, x.dtype))
+    return scatter_stage(
+        ctx, x, "set", positions.shape, at_positions(x, dim, positions), lambda *_i: const(value, x.dtype)
+    )
 
 
 _OLD_OPS = {"add": "add", "multiply": "mul"}
@@ -114,14 +118,14 @@ _OLD_OPS = {"add": "add", "multiply": "mul"}
 @lowers("aten.scatter.reduce")
 def scatter_old_reduce(ctx: Context, x: Tensor, dim: int, positions: Tensor, source: Tensor, how: str) -> Tensor:
     """``x`` with the source added or multiplied in."""
-    return _scatter(ctx, x, _OLD_OPS[how], positions.shape, _along(x, dim, positions), _value(source, x))
+    return scatter_stage(ctx, x, _OLD_OPS[how], positions.shape, at_positions(x, dim, positions), element_of(source, x))
 
 
 @lowers("aten.scatter.value_reduce")
 def scatter_value_reduce(ctx: Context, x: Tensor, dim: int, positions: Tensor, value: Number, how: str) -> Tensor:
     """``x`` with a number added or multiplied in."""
-    at = _along(x, dim, positions)
-    return _scatter(ctx, x, _OLD_OPS[how], positions.shape, at, lambda *_i: const(value, x.dtype))
+    at = at_positions(x, dim, positions)
+    return scatter_stage(ctx, x, _OLD_OPS[how], positions.shape, at, lambda *_i: const(value, x.dtype))
 
 
 @lowers("aten.index_add.default")
@@ -129,34 +133,36 @@ def index_add(ctx: Context, x: Tensor, dim: int, positions: Tensor, source: Tens
     """``x[positions] += alpha*source`` along an axis."""
 
     def value(*i: Iter) -> Scalar:
-        added = _value(source, x)(*i)
+        added = element_of(source, x)(*i)
         return added if alpha == 1 else apply("mul", added, alpha)
 
-    return _scatter(ctx, x, "add", _loops(x, dim, positions), _one_axis(x, dim, positions), value)
+    return scatter_stage(ctx, x, "add", one_axis_loops(x, dim, positions), one_axis(x, dim, positions), value)
 
 
 @lowers("aten.index_copy.default")
 def index_copy(ctx: Context, x: Tensor, dim: int, positions: Tensor, source: Tensor) -> Tensor:
     """``x[positions] = source`` along an axis."""
-    return _scatter(ctx, x, "set", _loops(x, dim, positions), _one_axis(x, dim, positions), _value(source, x))
+    return scatter_stage(
+        ctx, x, "set", one_axis_loops(x, dim, positions), one_axis(x, dim, positions), element_of(source, x)
+    )
 
 
 @lowers("aten.index_fill.int_Scalar", "aten.index_fill.int_Tensor")
 def index_fill(ctx: Context, x: Tensor, dim: int, positions: Tensor, value: Operand) -> Tensor:
     """``x[positions] = value`` along an axis; negative positions count from the end."""
-    at = _one_axis(x, dim, positions, negative=True)
-    return _scatter(ctx, x, "set", _loops(x, dim, positions), at, lambda *i: broadcast(value, i, x.dtype))
+    at = one_axis(x, dim, positions, negative=True)
+    return scatter_stage(ctx, x, "set", one_axis_loops(x, dim, positions), at, lambda *i: broadcast(value, i, x.dtype))
 
 
-def _loops(x: Tensor, dim: int, positions: Tensor) -> list[Size]:
+def one_axis_loops(x: Tensor, dim: int, positions: Tensor) -> list[Size]:
+    """The extents of ``x`` with as many positions along one axis as are given."""
     along = axis(dim, x.rank)
     count: Size = positions.shape[0] if positions.rank else 1
     return [count if a == along else n for a, n in enumerate(x.shape or (1,))]
 
 
-def _one_axis(x: Tensor, dim: int, positions: Tensor, negative: bool = False) -> Callable[..., list[Index]]:
-    from tpopt.frontend.lowerings.gathers import wrapping
-
+def one_axis(x: Tensor, dim: int, positions: Tensor, negative: bool = False) -> Callable[..., list[Index]]:
+    """The target of ``index_add``: one axis where a vector of positions says."""
     along, find = axis(dim, x.rank), wrapping if negative else looked_up
 
     def at(*i: Iter) -> list[Index]:
@@ -184,4 +190,4 @@ def embedding_backward(
     def at(*i: Iter) -> list[Index]:
         return [looked_up(positions, i[:-1], ctx.out.shape[0]), index(i[-1])]
 
-    return _scatter(ctx, zeros, "add", grad.shape, at, value)
+    return scatter_stage(ctx, zeros, "add", grad.shape, at, value)

@@ -91,7 +91,21 @@ def variance_and_mean(
     return spread, ctx.compute(over.shape, lambda *i: cast(mean.at(_kept(over, i)), x.dtype))
 
 
-def _powers(value: Scalar, order: float) -> Scalar:
+@lowers("aten.var_mean.default", "aten.std_mean.default")
+def variance_and_mean_of_all(ctx: Context, x: Tensor, unbiased: bool = True) -> tuple[Tensor, Tensor]:
+    """Variance and mean of everything."""
+    return variance_and_mean(ctx, x, None, _correction(unbiased))
+
+
+@lowers("aten.var_mean.dim", "aten.std_mean.dim")
+def variance_and_mean_over(
+    ctx: Context, x: Tensor, dims: Dims, unbiased: bool = True, keepdim: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Variance and mean over axes."""
+    return variance_and_mean(ctx, x, dims, _correction(unbiased), keepdim)
+
+
+def powers(value: Scalar, order: float) -> Scalar:
     """``|x|`` to a power, 1 for every non-zero element when the power is 0."""
     if order == 0:
         return cast(apply("ne", value, 0), value.dtype.real)
@@ -120,7 +134,7 @@ def vector_norm(
             return total
         return apply("sqrt", total) if p == 2 else apply("pow", total, 1 / p)
 
-    return fold(ctx, over, "sum", lambda v: _powers(cast(v, dtype), p), finish)
+    return fold(ctx, over, "sum", lambda v: powers(cast(v, dtype), p), finish)
 
 
 @lowers("aten.norm.Scalar")

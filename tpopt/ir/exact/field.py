@@ -1,9 +1,9 @@
 """Arithmetic modulo ``prime * companion``, vectorised on ``int64``.
 
-A value is checked modulo ``prime``, which has roots of unity of every order that a transform needs. It also travels
+A value is checked modulo ``prime``, which has roots of unity of every order that a transform needs. It travels also
 modulo ``companion``, a prime that divides ``prime - 1``: what stands in an exponent lives there, so that
-``exp(a) * exp(b) = exp(a + b)`` holds exactly (no map from a prime field to itself does that). Both residues are held as
-one number modulo their product.
+``exp(a) * exp(b) = exp(a + b)`` holds exactly (no map from a prime field to itself does that). Both residues are held
+as one number modulo their product.
 
 Source of the pair of primes: Wu et al., "Mirage", section on verification, after Schwartz and Zippel.
 """
@@ -38,7 +38,9 @@ class Field:
 
     def __post_init__(self) -> None:
         if self.prime % TRANSFORMS != 1 or not is_prime(self.prime) or 2 * self.prime >= _LIMIT:
-            raise UsageError(f"prime={self.prime}: expected a prime that is 1 modulo {TRANSFORMS} and below {_LIMIT // 2}")
+            raise UsageError(
+                f"prime={self.prime}: expected a prime that is 1 modulo {TRANSFORMS} and below {_LIMIT // 2}"
+            )
 
     @cached_property
     def factors(self) -> tuple[int, ...]:
@@ -62,13 +64,18 @@ class Field:
 
     def join(self, value: int, exponent: int) -> int:
         """The number that is ``value`` modulo ``prime`` and ``exponent`` modulo ``companion``."""
-        turns = (exponent - value) * pow(self.prime, -1, self.companion) % self.companion
-        return (value % self.prime + self.prime * turns) % self.modulus if value >= 0 else self.join(value % self.prime, exponent)
+        low = value % self.prime
+        return low + self.prime * ((exponent - low) * pow(self.prime, -1, self.companion) % self.companion)
 
     def root(self, order: int) -> int:
-        """A primitive root of unity, ``root(n)**k == root(n / k)``. Raises :class:`UnsupportedInput` where none exists."""
+        """A primitive root of unity; its powers are the roots of the orders that divide this one.
+
+        Raises :class:`UnsupportedInput` where none exists.
+        """
         if (self.prime - 1) % order:
-            raise UnsupportedInput(f"no root of unity of order {order} modulo {self.prime}: orders divide {self.prime - 1}")
+            raise UnsupportedInput(
+                f"no root of unity of order {order} modulo {self.prime}: orders divide {self.prime - 1}"
+            )
         return self.join(pow(self.generator, (self.prime - 1) // order, self.prime), 1)
 
     def ratio(self, numerator: int, denominator: int) -> int:
@@ -92,11 +99,12 @@ class Field:
 
         With m the modulus, ``q = trunc(fl(a) * fl(b) / fl(m))`` carries five roundings (three conversions, a product,
         a quotient), each by a factor within 1 ± 2**-53, so it misses the true quotient ``Q < m < 2**56`` by at most
-        ``Q * ((1 + 2**-53)**5 / (1 - 2**-53) - 1) + 1 < 6 * 2**-53 * 2**56 + 1 + 1 = 50``. Hence ``a*b - q*m`` lies within
-        ``50 * 2**56 < 2**62`` of zero: it is the true value even though both products wrap around at 64 bits.
+        ``Q * ((1 + 2**-53)**4 / (1 - 2**-53) - 1) + 1 < 6 * 2**-53 * 2**56 + 1 = 49``. Hence ``a*b - q*m`` lies within
+        ``49 * 2**56 < 2**62`` of zero: it is the true value even though both products wrap around at 64 bits.
         """
-        quotient = (a.astype(np.float64) * b / float(self.modulus)).astype(np.int64)
-        return self.reduce(a * b - quotient * self.modulus)
+        with np.errstate(over="ignore"):
+            quotient = (np.asarray(a).astype(np.float64) * b / float(self.modulus)).astype(np.int64)
+            return self.reduce(a * b - quotient * self.modulus)
 
     def power(self, a: Array, exponent: int) -> Array:
         """``a**exponent`` for ``exponent >= 0``."""
@@ -108,10 +116,7 @@ class Field:
         return result
 
     def inverse(self, a: Array) -> Array:
-        """``1 / a`` in each of the two fields, 0 for 0.
-
-        Every unit's order divides ``prime - 1``: that is a multiple of ``companion - 1`` too or is made one.
-        """
+        """``1 / a`` in each of the two fields, 0 for 0: every unit's order divides the exponent plus one."""
         order = (self.prime - 1) * (self.companion - 1) // gcd(self.prime - 1, self.companion - 1)
         return self.power(a, order - 1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import isnan
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Numbers:
 
     def encode(self, value: float) -> int:
         """The number a float is, exactly; infinities and NaN by their markers."""
-        if value != value:
+        if isnan(value):
             return UNDEFINED
         if value in (float("inf"), float("-inf")):
             return INFINITE if value > 0 else NEGATIVE_INFINITE
@@ -69,7 +70,11 @@ class Numbers:
         return np.where(value < 0, value, value - value // self.field.prime * self.field.prime)
 
     def extend(
-        self, args: Sequence[Array], compute: Callable[..., Array], real: Callable[..., Array], more: Array | None = None
+        self,
+        args: Sequence[Array],
+        compute: Callable[..., Array],
+        real: Callable[..., Array],
+        more: Array | None = None,
     ) -> Array:
         """``compute`` on the residues, but ``real`` on stand-ins where an argument is marked or ``more`` holds."""
         with np.errstate(all="ignore"):

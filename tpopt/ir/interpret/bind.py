@@ -21,11 +21,15 @@ def by_name(program: Program, inputs: Sequence[Array] | Mapping[str, Array]) -> 
     names = [t.name for t in program.inputs]
     if not isinstance(inputs, Mapping):
         if len(inputs) != len(names):
-            raise UnsupportedInput(f"program {program.name} takes {len(names)} inputs ({', '.join(names)}); got {len(inputs)}")
+            raise UnsupportedInput(
+                f"program {program.name} takes {len(names)} inputs ({', '.join(names)}); got {len(inputs)}"
+            )
         return dict(zip(names, inputs, strict=True))
     missing, unknown = [n for n in names if n not in inputs], [n for n in inputs if n not in names]
     if missing or unknown:
-        raise UnsupportedInput(f"inputs of {program.name}: missing {missing}, unknown {unknown}; it takes {', '.join(names)}")
+        raise UnsupportedInput(
+            f"inputs of {program.name}: missing {missing}, unknown {unknown}; it takes {', '.join(names)}"
+        )
     return {n: inputs[n] for n in names}
 
 
@@ -75,7 +79,9 @@ def _settle(entry: tuple[Tensor, int, Size, int], values: dict[str, int]) -> boo
     if not unknown:
         expected = number(where, values)
         if expected != actual:
-            raise UnsupportedInput(f"{tensor.name}, axis {axis}: expected extent {_spell(where, expected)}, got {actual}")
+            raise UnsupportedInput(
+                f"{tensor.name}, axis {axis}: expected extent {_spell(where, expected)}, got {actual}"
+            )
         return True
     symbol = unknown[0]
     if len(unknown) > 1 or not all(atoms.count(symbol) <= 1 for _, atoms in where.terms) or symbol not in where.atoms:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tpopt.errors import InvalidProgram, UnsupportedInput
-from tpopt.ir.index import Index, Iter, Lookup, walk_atoms
+from tpopt.ir.index import Index, Lookup, walk_atoms
 from tpopt.ir.interpret.affine import Symbols
 from tpopt.ir.interpret.arithmetic import Arithmetic
 from tpopt.ir.interpret.space import Box, Space, pieces
@@ -44,9 +44,10 @@ class Checks:
                 wrong = active & ((position < 0) | (position >= shape[axis]))
                 if wrong.any():
                     point, value = _first(space, wrong, position)
+                    read = f"{term.tensor.name}[{', '.join(i.text for i in term.indices)}]"
                     raise InvalidProgram(
-                        f"stage {self.terms.name}: {term.tensor.name}[{', '.join(i.text for i in term.indices)}] reads position "
-                        f"{value} of axis {axis}, which has {shape[axis]}, at {point}; guard the read"
+                        f"stage {self.terms.name}: {read} reads position {value} of axis {axis}, which has {shape[axis]}, "
+                        f"at {point}; guard the read"
                     )
 
     def lookup(self, atom: Lookup) -> None:
@@ -58,7 +59,9 @@ class Checks:
                 wrong = active & ((position < 0) | (position >= shape[axis]))
                 if wrong.any():
                     point, value = _first(space, wrong, position)
-                    raise InvalidProgram(f"stage {self.terms.name}: lookup {atom.text} reads position {value} of axis {axis} at {point}")
+                    raise InvalidProgram(
+                        f"stage {self.terms.name}: lookup {atom.text} reads position {value} of axis {axis} at {point}"
+                    )
         alone = Index(((1, (atom,)),))
         for space, active in self._active((alone, *atom.indices), self._owners(atom)):
             found, low, high = space.values(alone), space.values(atom.low), space.values(atom.high)

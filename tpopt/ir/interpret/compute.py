@@ -79,7 +79,9 @@ def _regions(scope: Scope, stage: Compute, box: Box) -> Iterator[Box]:
     ranges: list[list[Range]] = []
     for loop in stage.loops:
         count *= max(1, len(edges[loop]) - 1)
-        ranges.append(list(pairwise(sorted(edges[loop]))) if count <= _REGIONS and len(edges[loop]) > 1 else [box[loop]])
+        ranges.append(
+            list(pairwise(sorted(edges[loop]))) if count <= _REGIONS and len(edges[loop]) > 1 else [box[loop]]
+        )
     for chosen in product(*ranges):
         yield {**box, **dict(zip(stage.loops, chosen, strict=True))}
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 
 from tpopt.errors import InvalidProgram, UnsupportedInput
-from tpopt.ir.dtypes import DType
 from tpopt.ir.interpret.affine import number
 from tpopt.ir.interpret.bind import bind_symbols
 from tpopt.ir.interpret.compute import run_terms
@@ -58,7 +57,8 @@ def run_scan(state: State, stage: Scan, run: RunBody) -> tuple[Array, ...]:
     carries = [state.array(t) for t in stage.init]
     xs, captures = [state.array(t) for t in stage.xs], [state.array(t) for t in stage.captures]
     stacked = [
-        np.zeros([number(e, state.symbols) for e in t.shape], state.arithmetic.storage(t.dtype)) for t in stage.outs[len(carries) :]
+        np.zeros([number(e, state.symbols) for e in t.shape], state.arithmetic.storage(t.dtype))
+        for t in stage.outs[len(carries) :]
     ]
     for step in range(steps):
         inner = state.nested({}, **{stage.over.name: step})
@@ -90,7 +90,9 @@ def run_topk(state: State, stage: TopK) -> tuple[Array, ...]:
     if source.ndim == 0:
         return source, np.zeros((), np.int64)
     if not 0 <= k <= source.shape[stage.axis]:
-        raise UnsupportedInput(f"top-k of {stage.source.name}: k = {k}, but axis {stage.axis} has {source.shape[stage.axis]}")
+        raise UnsupportedInput(
+            f"top-k of {stage.source.name}: k = {k}, but axis {stage.axis} has {source.shape[stage.axis]}"
+        )
     order = state.arithmetic.order(source, stage.source.dtype, stage.axis, stage.largest)
     order = np.take(order, np.arange(k), axis=stage.axis)
     return np.take_along_axis(source, order, stage.axis), order.astype(np.int64)
@@ -99,7 +101,9 @@ def run_topk(state: State, stage: TopK) -> tuple[Array, ...]:
 def run_kernel(state: State, stage: Kernel, run: Callable[[State, Kernel], None]) -> tuple[Array, ...]:
     """The algebra that the kernel stands for."""
     if not stage.defines:
-        raise InvalidProgram(f"kernel {name_of(stage)} ({stage.implementation}) carries no algebra: it cannot be interpreted")
+        raise InvalidProgram(
+            f"kernel {name_of(stage)} ({stage.implementation}) carries no algebra: it cannot be interpreted"
+        )
     inner = state.nested({t.name: state.array(t) for t in stage.reads})
     run(inner, stage)
     return tuple(inner.array(t) for t in stage.outs)
@@ -108,11 +112,11 @@ def run_kernel(state: State, stage: Kernel, run: Callable[[State, Kernel], None]
 def run_opaque(state: State, stage: Opaque) -> tuple[Array, ...]:
     """The caller's hook; symbols that only the outputs carry are bound from what it returns."""
     if state.opaque is None:
-        raise UnsupportedInput(f"stage {name_of(stage)} calls {stage.target}, which has no algebra: pass opaque= to run it")
+        raise UnsupportedInput(
+            f"stage {name_of(stage)} calls {stage.target}, which has no algebra: pass opaque= to run it"
+        )
     outs = state.opaque(stage, [state.array(t) for t in stage_reads(stage)])
     if len(outs) != len(stage.outs):
         raise UnsupportedInput(f"opaque= returned {len(outs)} arrays for {stage.target}; expected {len(stage.outs)}")
     state.symbols.update(bind_symbols([(t, o.shape) for t, o in zip(stage.outs, outs, strict=True)], state.symbols))
     return tuple(outs)
-
-

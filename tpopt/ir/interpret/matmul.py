@@ -10,7 +10,7 @@ _EXACT = 2**53  # integers below it in magnitude are exact in float64
 
 
 def real_matmul(left: Array, right: Array) -> Array:
-    """float64 or complex128 product; operands whose strides BLAS refuses are copied first (numpy would loop instead)."""
+    """float64 or complex128 product; operands whose strides BLAS refuses are copied first, where numpy would loop."""
     return np.asarray(np.matmul(_blas_ready(left), _blas_ready(right)))
 
 
@@ -32,4 +32,8 @@ def _blas_ready(value: Array) -> Array:
     item, (down, across), (rows, columns) = value.itemsize, value.strides[-2:], value.shape[-2:]
     by_rows = across == item and down >= columns * item
     by_columns = down == item and across >= rows * item
-    return value if by_rows or by_columns or 1 in value.shape[-2:] and item in (down, across) else np.ascontiguousarray(value)
+    return (
+        value
+        if by_rows or by_columns or (1 in value.shape[-2:] and item in (down, across))
+        else np.ascontiguousarray(value)
+    )

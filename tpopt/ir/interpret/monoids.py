@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from tpopt.ir.interpret.arithmetic import Arrays
-from tpopt.ir.program import Array
 
 Axes = tuple[int, ...]
 FARTHEST = np.iinfo(np.int64).max  # the position of "nowhere": every real position is smaller
@@ -57,7 +56,9 @@ def _arg(values: Arrays, axes: Axes, largest: bool) -> Arrays:
     hit = value == best
     if value.dtype.kind == "f":
         hit |= np.isnan(value) & np.isnan(best)
-    nowhere = np.asarray(FARTHEST).astype(position.dtype) if position.dtype.itemsize == 8 else np.iinfo(position.dtype).max
+    nowhere = (
+        np.asarray(FARTHEST).astype(position.dtype) if position.dtype.itemsize == 8 else np.iinfo(position.dtype).max
+    )
     candidates = np.where(hit, position, nowhere)
     return best, fold("min", (candidates.astype(position.dtype),), axes)[0]
 

@@ -57,7 +57,7 @@ class Scope:
         return self.masks[guard]
 
     def padded(self, term: Select) -> Read | None:
-        """The read of a select that guards one read by a literal, with at most conversions between that change nothing."""
+        """The read of a select between one read and a literal, with at most conversions that change nothing around it."""
         inside = term.inside
         while isinstance(inside, Cast) and self.arithmetic.keeps(inside.value.dtype, inside.dtype):
             inside = inside.value
@@ -85,7 +85,7 @@ def halves(bound: Bound) -> tuple[Index, Index]:
 
 
 class Pointwise:
-    """Terms over ``axes``. Arrays have one dimension for each axis, of extent 1 where the value does not depend on it."""
+    """Terms over ``axes``. Arrays have one dimension for each axis, of extent 1 where a value does not depend on it."""
 
     def __init__(self, scope: Scope, axes: Sequence[Iter], box: Box) -> None:
         self.scope = scope
@@ -178,7 +178,8 @@ class Pointwise:
         if how is not None:
             return done[how]
         source = self.scope.padded(term)
-        assert source is not None and isinstance(term.outside, Const)
+        assert source is not None
+        assert isinstance(term.outside, Const)
         fill = self.scope.arithmetic.constant(term.outside.value, term.outside.dtype)
         return self._view(term, source, self.scope.halves(term.guard), fill, space)
 
@@ -187,7 +188,9 @@ class Pointwise:
         if key not in self._views:
             whole = self.scope.space(self.axes, self.box)
             at_once = not self.scope.gathers(source) or points(self.box, self.scope.terms.free(source)) <= _GATHERED
-            view = read(whole if at_once else space, self.scope.tensors[source.tensor.name], source.indices, guards, fill)
+            view = read(
+                whole if at_once else space, self.scope.tensors[source.tensor.name], source.indices, guards, fill
+            )
             if view.outside:
                 self.scope.checks.read(source)
             if not at_once:
@@ -204,4 +207,3 @@ class Pointwise:
         part = cut(result.arrays[term.pick], result.axes, result.box, box)
         shape = [part.shape[result.axes.index(i)] if i in result.axes else 1 for i in self.axes]
         return part.reshape(shape)
-

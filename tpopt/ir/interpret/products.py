@@ -83,7 +83,10 @@ def _distributed(term: Select) -> list[Scalar] | None:
     inside = term.inside
     factors = inside.args if isinstance(inside, Apply) and inside.function == "mul" else (inside,)
     needs = [_free(f) for f in factors]
-    owners = {b: [n for n, need in enumerate(needs) if iters_of(guard_indices(Guard((b,)))).keys() <= need] for b in term.guard.bounds}
+    owners = {
+        b: [n for n, need in enumerate(needs) if iters_of(guard_indices(Guard((b,)))).keys() <= need]
+        for b in term.guard.bounds
+    }
     rest = tuple(b for b, owned in owners.items() if not owned)
     if len(factors) == 1 and not rest:
         return None
@@ -98,4 +101,3 @@ def _guarded(bounds: Sequence[Bound], factor: Scalar, outside: Const) -> Scalar:
 def _free(term: Scalar) -> set[Iter]:
     """Iterators a factor depends on. Inner reductions' own iterators may be among them: they never occur in a guard."""
     return {i for t in postorder(term) for i in iters_of(own_indices(t))}
-

@@ -61,7 +61,11 @@ class Reals:
                 value = value != 0 if target is DType.BOOL else value.real
             if target.is_integer and value.dtype.kind == "f":
                 value = np.trunc(value).astype(np.int64)
-            return round_to(value.astype(self.storage(target)), target) if self.rounding else value.astype(self.storage(target))
+            return (
+                round_to(value.astype(self.storage(target)), target)
+                if self.rounding
+                else value.astype(self.storage(target))
+            )
 
     def keeps(self, source: DType, target: DType) -> bool:
         if source is target:

@@ -85,7 +85,9 @@ class _Reduction:
             if product.negative:
                 value = self.scope.arithmetic.apply("neg", (value,), self.term.dtype, self.term.dtype)
             args = (value,) if total is None else (total, value)
-            total = value if total is None else self.scope.arithmetic.apply("add", args, self.term.dtype, self.term.dtype)
+            total = (
+                value if total is None else self.scope.arithmetic.apply("add", args, self.term.dtype, self.term.dtype)
+            )
         return total
 
     def _product(self, product: Product) -> Array | None:

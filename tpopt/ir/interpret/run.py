@@ -51,7 +51,9 @@ def interpret(
     named = by_name(program, inputs)
     arrays = [plain_array(t, named[t.name]) for t in program.inputs]
     if rounding:
-        arrays = [round_to(a, t.dtype) if a.dtype.kind in "fc" else a for t, a in zip(program.inputs, arrays, strict=True)]
+        arrays = [
+            round_to(a, t.dtype) if a.dtype.kind in "fc" else a for t, a in zip(program.inputs, arrays, strict=True)
+        ]
     kept = list(keep)
     results = run_program(state, program, arrays, kept, on_stage)
     return tuple(np.array(r, order="C") for r in results)
@@ -135,4 +137,3 @@ def _dispatch(state: State, stage: Stage) -> tuple[Array, ...]:
 def _run_defines(state: State, stage: Kernel) -> None:
     for part in stage.defines:
         run_stage(state, part)
-

@@ -48,7 +48,13 @@ class Space:
     """
 
     def __init__(
-        self, axes: Sequence[Iter], box: Box, tensors: Mapping[str, Array], symbols: Symbols, arithmetic: Arithmetic, broken: Broken
+        self,
+        axes: Sequence[Iter],
+        box: Box,
+        tensors: Mapping[str, Array],
+        symbols: Symbols,
+        arithmetic: Arithmetic,
+        broken: Broken,
     ) -> None:
         self.axes = tuple(axes)
         self.box = box
@@ -143,9 +149,11 @@ def clipped(where: Sequence[Array], shape: Sequence[int]) -> tuple[tuple[Array, 
         if position.size and (position.min() < 0 or position.max() >= extent):
             wrong = (position < 0) | (position >= extent)
             outside = wrong if outside is None else outside | wrong
-            position = np.clip(position, 0, max(0, extent - 1))
-        inside.append(position)
+            inside.append(np.clip(position, 0, max(0, extent - 1)))
+        else:
+            inside.append(position)
     return tuple(inside), outside
+
 
 def cut(array: Array, axes: Sequence[Iter], box: Box, part: Box) -> Array:
     """The part of an array over ``axes`` of ``box``; dimensions of extent 1 do not vary and stay."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tpopt.errors import UnsupportedInput
-from tpopt.ir.interpret.arithmetic import Arithmetic, Arrays
+from tpopt.ir.interpret.arithmetic import Arithmetic
 from tpopt.ir.interpret.pointwise import Scope
 from tpopt.ir.interpret.space import Box
 from tpopt.ir.interpret.terms import StageTerms
@@ -51,7 +51,9 @@ class State:
     def array(self, tensor: Tensor) -> Array:
         """The value of a tensor. Raises :class:`UnsupportedInput` when nothing has defined it."""
         if tensor.name not in self.tensors:
-            raise UnsupportedInput(f"tensor {tensor.name} has no value: it is not an input, a weight or an earlier stage's output")
+            raise UnsupportedInput(
+                f"tensor {tensor.name} has no value: it is not an input, a weight or an earlier stage's output"
+            )
         return self.tensors[tensor.name]
 
 

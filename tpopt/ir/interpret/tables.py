@@ -1,4 +1,4 @@
-"""Laying an array out along tabled positions: slices and padding where the positions are regular, indexing elsewhere."""
+"""Laying an array out along tabled positions: slices and padding where they are regular, indexing elsewhere."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 Each axis of the tensor becomes axes of a base array whose positions are affine in the iterators:
 
 * an affine index that stays in bounds is a slice of the tensor itself;
-* an index that varies along one direction ``u = sum of coefficient * iterator`` (a padded or guarded position, ``i // 2``)
-  is tabled once for the values of ``u``; guards that vary along the same ``u`` become the fill of that table;
+* an index that varies along one direction ``u = sum of coefficient * iterator`` (a padded or guarded position, or
+  ``i // 2``) is tabled once for the values of ``u``; guards that vary along the same ``u`` become the fill of that table;
 * anything else (lookups above all) is gathered over the iterators it depends on.
 
 Then every iterator has one stride, and the result is a view: windows, broadcasts and transposes copy nothing.
@@ -53,7 +53,9 @@ class _Axis:
     position: Affine = Affine(0, ())  # noqa: RUF009  (frozen)
 
 
-def read(space: Space, tensor: Array, indices: Sequence[Index], halves: Sequence[Index] = (), fill: Array | None = None) -> View:
+def read(
+    space: Space, tensor: Array, indices: Sequence[Index], halves: Sequence[Index] = (), fill: Array | None = None
+) -> View:
     """``tensor[indices]`` where every half is at least 0, and ``fill`` (0-d) elsewhere; see :class:`View`."""
     extents = [space.extent(i) for i in space.axes]
     if 0 in extents:
@@ -199,4 +201,3 @@ class _Reading:
         corner = self.base[tuple(slice(a.position.at_start(self.space.box), None) for a in self.axes)]
         shape = [self.space.extent(i) if i in strides else 1 for i in self.space.axes]
         return as_strided(corner, shape, [strides.get(i, 0) for i in self.space.axes], writeable=False)
-

@@ -17,7 +17,7 @@ from tpopt.ir.terms import Number, Read
 from tpopt.ir.to_torch.indexing import Affine, affine, index_value
 from tpopt.ir.to_torch.lowering import Lowering, Named
 from tpopt.ir.to_torch.regroup import merge_dimensions
-from tpopt.ir.to_torch.views import Dim, affine_view
+from tpopt.ir.to_torch.views import Dim, affine_view, unordered_view
 
 _MOST_PADDING = 4
 """A padded copy may be this many times larger than the tensor or the view; beyond, index tensors read less."""
@@ -101,10 +101,10 @@ def _gathered(
     for d, n in enumerate(shape):
         kept = rest.get(d)
         dims.append(Dim(Affine(((holders[d], 1),), 0) if kept is None else kept, 0, n))
-    current = affine_view(low, slot, shape, dims, fill, read.dtype)
+    current = unordered_view(low, slot, shape, dims, fill, read.dtype)
     for group in _groups(axes):
         current = _select(low, current, [holders[d] for d in group], [values[d] for d in group])
-    return current
+    return low.permute(current, low.order(current.axes))
 
 
 def _coefficients(where: Index) -> tuple[tuple[Iter, int], ...]:
@@ -146,8 +146,7 @@ def _select(low: Lowering, current: Named, holders: list[Iter], values: list[Nam
         return _select_one(low, current, holders[0], values[0])
     front = low.permute(current, (*holders, *rest))
     slots = [low.align(v, union) for v in values]
-    picked = low.emit(lambda t, *where: t[where], [front, *slots], (*union, *rest))
-    return low.permute(picked, low.order(picked.axes))
+    return low.emit(lambda t, *where: t[where], [front, *slots], (*union, *rest))
 
 
 def _select_one(low: Lowering, current: Named, holder: Iter, value: Named) -> Named:
@@ -159,4 +158,4 @@ def _select_one(low: Lowering, current: Named, holder: Iter, value: Named) -> Na
         return picked if len(sizes) == 1 else picked.reshape(*t.shape[:position], *sizes, *t.shape[position + 1 :])
 
     axes = (*current.axes[:position], *value.axes, *current.axes[position + 1 :])
-    return low.permute(low.emit(run, [current, value], axes), low.order(axes))
+    return low.emit(run, [current, value], axes)

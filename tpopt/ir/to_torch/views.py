@@ -30,6 +30,14 @@ def affine_view(
     low: Lowering, slot: int, shape: tuple[int, ...], dims: Sequence[Dim], fill: Number, dtype: DType
 ) -> Named:
     """The named view of a tensor; positions that do not count, or are outside, hold ``fill``."""
+    found = unordered_view(low, slot, shape, dims, fill, dtype)
+    return low.permute(found, low.order(found.axes))
+
+
+def unordered_view(
+    low: Lowering, slot: int, shape: tuple[int, ...], dims: Sequence[Dim], fill: Number, dtype: DType
+) -> Named:
+    """The same with its axes as they come."""
     slices: list[slice] = []
     pads: list[int] = []
     for dim, extent in zip(dims, shape, strict=True):
@@ -47,10 +55,7 @@ def affine_view(
         value = low.tape.emit(lambda t: torch.constant_pad_nd(t, pads, fill), value)
         low.note(prod(d.index.span[1] - d.index.span[0] + 1 for d in dims))
     ops, labels = _axes(dims)
-    axes = low.order(labels)
-    if tuple(labels) != axes:
-        order = tuple(labels.index(a) for a in axes)
-        ops.append(lambda t: t.permute(order))
+    axes = tuple(labels)
     result = low.view(_chain(ops), value, axes) if ops else Named(value, axes)
     if prod(low.extents(axes)) > 2 * prod(shape):
         low.inflated.add(result.slot)
