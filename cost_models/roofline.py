@@ -18,8 +18,8 @@ def _efficiency() -> Mapping[str, float]:
 class Balance:
     """A machine: multiply-adds and bytes a microsecond, and the microseconds one call costs.
 
-    The defaults are a 2-core AVX-512 server (90 GMAC/s, 33 GB/s, 2 µs): fixed, so that choices by the model alone are the same
-    everywhere. ``efficiency`` is the share of the peak that kernels of a kind reach on long loops.
+    The defaults are a 2-core AVX-512 server (90 GMAC/s, 33 GB/s, 2 µs): fixed, so that choices by the model alone are
+    the same everywhere. ``efficiency`` is the share of the peak that kernels of a kind reach on long loops.
     """
 
     macs_per_us: float = 90e3
@@ -35,7 +35,7 @@ class RooflineModel:
     balance: Balance = Balance()
 
     def price(self, kind: str, macs: float, flops: float, traffic: float) -> float:
-        """Microseconds of a kernel of ``kind`` with ``macs`` multiply-adds, ``flops`` other operations, ``traffic`` bytes."""
+        """Microseconds of one call: ``macs`` multiply-adds, ``flops`` other operations, ``traffic`` bytes."""
         reached = self.balance.efficiency.get(kind, 0.5)
         arithmetic = (macs + flops / 2) / (self.balance.macs_per_us * reached)
         return max(arithmetic, traffic / self.balance.bytes_per_us) + self.balance.call_us

@@ -24,7 +24,7 @@ class Simplify(Pass):
 
     Given::
 
-        y: f32[8] = L[i0:8] select(0 <= i0 < 9, cast(f32, cast(f64, x[i0])) * 1.0, 0.0)
+        y: f32[8] = L[i0:8] select(0 <= i0 < 9, f32(f64(x[i0])) * 1.0, 0.0)
 
     Result::
 

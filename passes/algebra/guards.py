@@ -22,6 +22,7 @@ from tpopt.ir import (
     select,
 )
 from tpopt.ir.bounds import minimum
+from tpopt.ir.build import FALSE
 from tpopt.ir.index import IndexLike, index, walk_atoms
 from tpopt.ir.walk import guard_indices, postorder
 from tpopt.rewrite import Match, Refusal, TermRule
@@ -185,16 +186,37 @@ class WhereOnNegation(TermRule):
         return Apply("where", match.args)
 
 
+def tightened(where: Guard) -> Guard:
+    """The guard without proved bounds and with one bound for each value, where it is known which one is tighter."""
+    found: dict[Index, Bound] = {}
+    loose: list[Triple] = []
+    for bound in where.bounds:
+        other = found.setdefault(bound.value, bound)
+        low = _larger(bound.low, other.low)
+        high = _larger(-bound.high, -other.high)
+        if low is None or high is None:
+            loose.append((bound.low, bound.value, bound.high))
+        elif nonnegative(low + high):
+            return Guard((FALSE,))
+        else:
+            found[bound.value] = Bound(low, bound.value, -high)
+    return guard(*_triples(Guard(tuple(found.values()))), *loose)
+
+
+def _larger(a: Index, b: Index) -> Index | None:
+    return a if nonnegative(a - b) else b if nonnegative(b - a) else None
+
+
 @dataclass(frozen=True)
-class DropProvedBounds(TermRule):
-    """Replaces a ``select`` with one whose guard holds no proved bound, or with the branch that the bounds decide."""
+class TightenGuard(TermRule):
+    """Replaces a ``select`` with one whose guard holds no proved or implied bound, or with the branch that is decided."""
 
     heads = (Select,)
 
     def pattern(self, node: Scalar) -> Match | None:
         match node:
             case Select(where, inside, outside):
-                new = select(guard(*_triples(where)), inside, outside)
+                new = select(tightened(where), inside, outside)
                 return None if new is node else Match(new=new)
         return None
 
@@ -254,7 +276,7 @@ class DropImpliedBounds(TermRule):
 
 
 GUARDS: tuple[TermRule, ...] = (
-    DropProvedBounds(),
+    TightenGuard(),
     MergeNestedSelects(),
     DropImpliedBounds(),
     WhereOnLiteral(),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
 from tpopt.frontend import Traced, trace
-from tpopt.ir import Index, Tensor
+from tpopt.ir import Index, Opaque, Tensor
+from tpopt.ir.to_torch import to_torch
 
 _TOLERANCES = {
     torch.float64: (1e-10, 1e-10),
@@ -32,8 +33,6 @@ class _Wrapped(torch.nn.Module):
 
 def opaque_targets(traced: Traced) -> list[str]:
     """``target: reason`` of every stage that stayed whole."""
-    from tpopt.ir import Opaque
-
     return [
         f"{s.target}: {traced.reasons.get(s.outs[0].name if s.outs else '', '')}"
         for s in traced.algebra.stages
@@ -42,12 +41,11 @@ def opaque_targets(traced: Traced) -> list[str]:
 
 
 def run(traced: Traced, args: Sequence[Any]) -> list[Any]:
-    """Values of the traced function's flattened results, computed by its algebra."""
-    from frontend._evaluate import run_program
-
+    """Values of the traced function's flattened results, computed by its algebra; lookups are checked."""
     flat = pytree.tree_leaves(tuple(args))
     named = {n: v for n, v in zip(traced.inputs, flat, strict=True) if n is not None}
-    results = iter(run_program(traced.algebra, [named[t.name] for t in traced.algebra.inputs], traced.weights))
+    function = to_torch(traced.algebra, check=True)
+    results = iter(function(*(named[t.name] for t in traced.algebra.inputs)))
     return [next(results) if isinstance(o, Tensor) else o for o in traced.outputs]
 
 
@@ -62,19 +60,32 @@ def check_lowering(
 ) -> Traced:
     """Traces ``fn(*args)``, requires that exactly the ``opaque`` targets stay whole, and compares results with torch.
 
-    ``dynamic``: ``True`` makes every extent above 1 symbolic; a tuple with one ``{axis: Dim}`` or ``None`` for each argument
-    says which. ``also`` holds other arguments (other extents) for the same program.
+    ``dynamic``: ``True`` makes every extent above 1 symbolic; a tuple with one ``{axis: Dim}`` or ``None`` for each
+    argument says which. ``also`` holds other arguments (other extents) for the same program.
     """
     traced = trace(_Wrapped(fn), args, dynamic_shapes=_dynamic_shapes(args, dynamic))
     found = opaque_targets(traced)
     assert sorted({f.split(":")[0] for f in found}) == sorted(opaque), found
     for values in (args, *also):
-        expected = pytree.tree_leaves(fn(*values))
+        expected, _ = pytree.tree_flatten_with_path(fn(*values))
         actual = run(traced, values)
         assert len(actual) == len(expected)
-        for a, e in zip(actual, expected, strict=True):
-            compare(a, e, rtol, atol)
+        wrong = [w for a, (path, e) in zip(actual, expected, strict=True) if (w := _differs(a, path, e, rtol, atol))]
+        assert not wrong, "\n\n".join(wrong)
     return traced
+
+
+def check_table(functions: Mapping[str, Callable[..., Any]], *args: Any, **options: Any) -> Traced:
+    """:func:`check_lowering` of every function of a table on the same arguments, as one program."""
+    return check_lowering(lambda *values: {name: f(*values) for name, f in functions.items()}, *args, **options)
+
+
+def _differs(actual: Any, path: Any, expected: Any, rtol: float | None, atol: float | None) -> str:
+    try:
+        compare(actual, expected, rtol, atol)
+    except AssertionError as error:
+        return f"result {pytree.keystr(path)}: {error}"
+    return ""
 
 
 def compare(actual: Any, expected: Any, rtol: float | None = None, atol: float | None = None) -> None:

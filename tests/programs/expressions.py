@@ -65,14 +65,19 @@ def where_we_are(m: Maker, loops: Sequence[Iter], dtype: DType) -> Expr:
 
     def run(env: Env) -> torch.Tensor:
         grids = torch.meshgrid(*(torch.arange(d) for d in dims), indexing="ij") if dims else ()
-        flat = [dict(zip((i.name for i in loops), map(int, p), strict=True)) for p in zip(*map(torch.ravel, grids), strict=True)]
+        flat = [
+            dict(zip((i.name for i in loops), map(int, p), strict=True))
+            for p in zip(*map(torch.ravel, grids), strict=True)
+        ]
         values = [evaluate(at, {**{s.name: v for s, v in m.symbols.items()}, **p}) for p in (flat if dims else [{}])]
         return torch.tensor(values, dtype=torch_type(dtype)).reshape(dims)
 
     return Expr(position(at, dtype), run, 0, 4 * max([*dims, 1]) + 1, exact=True)
 
 
-def unary(a: Expr, name: str, run: Callable[[torch.Tensor], torch.Tensor], low: float, high: float, *, exact: bool = False) -> Expr:
+def unary(
+    a: Expr, name: str, run: Callable[[torch.Tensor], torch.Tensor], low: float, high: float, *, exact: bool = False
+) -> Expr:
     """A function of one argument."""
     inner = a.run
     return Expr(apply(name, a.term), lambda e: run(inner(e)), low, high, exact=exact and a.exact)
@@ -155,6 +160,7 @@ def float_unary(m: Maker, a: Expr) -> Expr:
             lambda: unary(a, "round", torch.round, a.low - 1, a.high + 1, exact=True),
             lambda: unary(a, "trunc", torch.trunc, -b, b, exact=True),
             lambda: unary(a, "sign", torch.sign, -1, 1, exact=True),
+            lambda: unary(a, "angle", torch.angle, 0, 3.2),
         ]
     return m.random.choice(choices)()
 
@@ -182,8 +188,19 @@ def float_binary(m: Maker, a: Expr, b: Expr) -> Expr:
         choices += [
             lambda: binary(a, b, "copysign", torch.copysign, -x, x, exact=True),
             lambda: chosen(m, a, b),
+            lambda: divided(m, a),
         ]
     return m.random.choice(choices)()
+
+
+def divided(m: Maker, a: Expr) -> Expr:
+    """Division with a whole quotient, or its rest, by a number that no exact value is a multiple of."""
+    by, top = m.random.choice((0.7, 1.3)), 2 * a.bound + 2
+    rounded = {"floordiv": "floor", "truncdiv": "trunc"}
+    name = m.random.choice(("floordiv", "truncdiv", "mod", "fmod"))
+    how = {"mod": torch.remainder, "fmod": torch.fmod}.get(name, lambda x, y: torch.div(x, y, rounding_mode=rounded[name]))
+    number = Expr(const(by, a.dtype), lambda e: torch.tensor(by, dtype=torch.float64), by, by, exact=True)
+    return binary(plus(a, 0.01), number, name, how, -top, top)
 
 
 COMPARISONS = {"lt": torch.lt, "le": torch.le, "gt": torch.gt, "ge": torch.ge, "eq": torch.eq, "ne": torch.ne}
@@ -196,16 +213,12 @@ def compared(m: Maker, a: Expr, b: Expr) -> Expr:
 
 
 def chosen(m: Maker, a: Expr, b: Expr) -> Expr:
-    """``where(a < b, b, a)`` and the like."""
-    condition, yes, no = compared(m, a, b).run, b.run, a.run
-    made = where(compared_term(a, b), b.term, a.term)
-    assert condition
-    return Expr(made, lambda e: torch.where(no(e) < yes(e), yes(e), no(e)), min(a.low, b.low), max(a.high, b.high), exact=True)
-
-
-def compared_term(a: Expr, b: Expr) -> Scalar:
-    """``a < b``."""
-    return apply("lt", a.term, b.term)
+    """``where(compared, a, b)``."""
+    condition = compared(m, a, b) if m.random.random() < 0.5 else converted(a, DType.BOOL)
+    test, yes, no = condition.run, a.run, b.run
+    made = where(condition.term, a.term, b.term)
+    low, high = min(a.low, b.low), max(a.high, b.high)
+    return Expr(made, lambda e: torch.where(test(e), yes(e), no(e)), low, high, exact=True)
 
 
 def converted(a: Expr, dtype: DType) -> Expr:

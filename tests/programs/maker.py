@@ -127,7 +127,9 @@ class Maker:
     def integers(self, shape: Sequence[Size], low: int, high: int, dtype: DType = DType.I64) -> Value:
         """A new integer input with ``low <= x < high``."""
         tensor = Tensor(self.name("n"), tuple(shape), dtype)
-        array = self.numpy.integers(low, high, self.dims(shape)) if self.count(shape) else np.zeros(self.dims(shape), int)
+        array = (
+            self.numpy.integers(low, high, self.dims(shape)) if self.count(shape) else np.zeros(self.dims(shape), int)
+        )
         self.inputs[tensor] = stored(array, dtype)
         return self._known(Value(tensor, low, high - 1, exact=True))
 
@@ -180,8 +182,10 @@ class Made:
 def stored(array: Any, dtype: DType) -> Any:
     """An array as :class:`Program` keeps it: bf16 as its bits."""
     if dtype is DType.BF16:
-        return (np.ascontiguousarray(array, np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    return array.astype(NUMPY.get(dtype) or (np.float32 if dtype.is_float else np.dtype(str(TORCH[dtype]).split(".")[1])))
+        return np.asarray(np.asarray(array, np.float32, order="C").view(np.uint32) >> 16).astype(np.uint16)
+    return array.astype(
+        NUMPY.get(dtype) or (np.float32 if dtype.is_float else np.dtype(str(TORCH[dtype]).split(".")[1]))
+    )
 
 
 def loaded(array: Any, dtype: DType) -> torch.Tensor:

@@ -88,7 +88,9 @@ def test_a_value_of_a_wrong_type_is_refused(text: str, message: str):
 
 
 def test_an_unknown_option_lists_the_fields():
-    with pytest.raises(UnknownName, match="unknown option of pass sample 'cuont'; did you mean 'count'?.*limit, mode, names"):
+    with pytest.raises(
+        UnknownName, match=r"unknown option of pass sample 'cuont'; did you mean 'count'\?.*limit, mode, names"
+    ):
         parsed("sample{cuont=1}")
 
 
@@ -101,7 +103,7 @@ def test_an_unknown_option_lists_the_fields():
         ("a}", "'}' closes nothing", 2),
         ("a{x}", "expected field=value, got 'x'", 3),
         ("a{x=}", "expected field=value, got 'x='", 3),
-        ("a{x='p}", "\"'\" is not closed", 8),
+        ("a{x='p}", '"\'" is not closed', 8),
     ],
 )
 def test_errors_point_at_the_character(text: str, message: str, column: int):

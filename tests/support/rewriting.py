@@ -51,7 +51,6 @@ def valued(text: str, seed: int = 0) -> Program:
     return replace(program, constants={w.name: values(w, random, {}) for w in program.weights})
 
 
-
 def values(tensor: Tensor, random: np.random.Generator, symbols: dict[str, int]) -> np.ndarray:
     """Values in [0, 1) for floats, small integers, or bits."""
     shape = [evaluate(e, symbols) for e in tensor.shape]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tpopt._compile.door import compile
+from tpopt._compile.door import compile  # noqa: A004 - the public name
 
 __all__ = ["compile"]

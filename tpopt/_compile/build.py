@@ -52,7 +52,7 @@ def build(attempt: Attempt) -> Built:
 
 
 def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Specialization, State]:
-    """A plan for the attempt's shapes; ``states`` are buffer values that earlier plans of the same model already own."""
+    """A plan for the attempt's shapes; ``states`` are buffer values that earlier plans of the model already own."""
     attempt.progress("trace")
     traced = trace(attempt.model, attempt.args, attempt.kwargs, attempt.dynamic_shapes)
     attempt.traced = traced

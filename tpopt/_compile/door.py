@@ -19,7 +19,7 @@ from tpopt.runtime.compiled import CompiledModel
 from tpopt.runtime.eager import EagerCallable
 
 
-def compile(
+def compile(  # noqa: A001 - the public name
     model: torch.nn.Module,
     example_inputs: Any,
     *,
@@ -32,13 +32,16 @@ def compile(
 
     Args:
         model: an ``nn.Module`` in eval mode; it is never changed.
-        example_inputs: one tensor, or a tuple or list of positional inputs (any pytrees), of the shapes to optimize for.
+        example_inputs: one tensor, or a tuple or list of positional inputs (any pytrees), of the shapes to optimize
+            for.
         kwargs: keyword inputs.
-        dynamic_shapes: as in ``torch.export.export``; without it, a dimension that changes becomes dynamic on its second size.
-        options: see :class:`Options`; single fields may be given by name instead.
+        dynamic_shapes: as in ``torch.export.export``; without it, a dimension that changes becomes dynamic on its
+            second size.
+        options: see :class:`Options`.
+        **overrides: fields of :class:`Options` by name, in place of those in ``options``.
 
-    The result runs without gradients. It is the original model, with the reason in ``report.result``, when export refuses
-    the model, or the optimized program is not faster, or does not agree.
+    The result runs without gradients. It is the original model, with the reason in ``report.result``, when export
+    refuses the model, or the optimized program is not faster, or does not agree.
 
     Raises:
         UsageError: an argument is of a wrong kind; UnknownName for an option that does not exist.

@@ -54,7 +54,7 @@ def _original_macs(attempt: Attempt, stage: Opaque) -> int:
 
 
 def opaque_macs(stage: Opaque, sizes: Mapping[str, int]) -> int:
-    """Multiply-adds of an operator without algebra: what torch's flop counter knows, by shapes; 0 where it knows nothing."""
+    """Multiply-adds of an operator without algebra: what torch's flop counter knows by shapes, or 0."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -44,7 +44,7 @@ class Binder:
         return sum(_bytes(v) for v in self._packed.values())
 
     def bind(self, stage: Stage, sizes: Mapping[str, int]) -> Call:
-        """The call of one stage for given symbol values. Raises :class:`InvalidProgram` for a stage that is no kernel."""
+        """The call of one stage for given symbol values. Raises :class:`InvalidProgram` for what is no kernel."""
         if isinstance(stage, Opaque):
             return bind_operator(stage, sizes)
         if isinstance(stage, Kernel):

@@ -18,9 +18,9 @@ class Ref:
 class Call:
     """``outs = function(*args, **kwargs)``, ready to run.
 
-    ``args`` may nest lists that hold :class:`Ref`. ``results`` says which tensor of the flattened result each of ``outs``
-    is; ``single`` that the function returns one tensor and not a tuple. ``out_function`` has the same arguments plus
-    ``out=`` and may be used in its place where it was seen to write there without allocating.
+    ``args`` may nest lists that hold :class:`Ref`. ``outs`` name the tensors of the flattened result; ``single`` says
+    that the function returns one tensor and not a sequence. ``out_function`` has the same arguments plus ``out=`` and
+    may be used in its place where it was seen to write there without allocating.
     """
 
     label: str

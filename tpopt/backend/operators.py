@@ -13,7 +13,7 @@ from tpopt.ir.aten import resolve
 
 def function(target: str) -> Callable[..., Any]:
     """The operator ``namespace.name.overload`` without its Python wrapper (0.2 µs a call less)."""
-    found: Callable[..., Any] = resolve(target)._op
+    found: Callable[..., Any] = resolve(target)._op  # noqa: SLF001 - torch has no public way to the bare operator
     return found
 
 
@@ -21,12 +21,12 @@ def out_function(target: str) -> Callable[..., Any] | None:
     """The overload that takes the same arguments and ``out=``, if the operator has one."""
     operator = resolve(target)
     wanted = [(a.name, str(a.type)) for a in operator._schema.arguments]
-    packet = operator._overloadpacket
+    packet = operator._overloadpacket  # noqa: SLF001 - nor from an overload to its siblings
     for name in packet.overloads():
         overload = getattr(packet, name)
         own = overload._schema.arguments
         if own and own[-1].name == "out" and own[-1].is_out and [(a.name, str(a.type)) for a in own[:-1]] == wanted:
-            found: Callable[..., Any] = overload._op
+            found: Callable[..., Any] = overload._op  # noqa: SLF001 - as above
             return found
     return None
 
@@ -40,5 +40,5 @@ def returns_one_tensor(target: str) -> bool:
 @contextmanager
 def inference() -> Iterator[None]:
     """No gradients, and no dispatch through autograd at all (0.3 µs an operator less than ``no_grad`` alone)."""
-    with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
+    with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001 - torch has no public name for it
         yield

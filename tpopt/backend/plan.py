@@ -12,8 +12,8 @@ from tpopt.ir import Program, Stage
 class Step:
     """One kernel of a plan.
 
-    ``kind`` is the family (``original``, ``onednn``, ``gemm``, ``view``, ``layout``, …); ``predicted_us`` comes from the cost
-    model, ``measured_us`` from measurement (``None`` where the choice needed none).
+    ``kind`` is the family (``original``, ``onednn``, ``gemm``, ``view``, ``layout``, …); ``predicted_us`` comes from
+    the cost model, ``measured_us`` from measurement (``None`` where the choice needed none).
     """
 
     stage: Stage

@@ -1,4 +1,4 @@
-"""Measures candidates on the model's own values: competitors for one value are interleaved, results go to the records."""
+"""Measures candidates on the model's own values; competitors for one value are interleaved."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ class Profiler:
         for name, result in zip(call.outs, results, strict=True):
             known = self._values.get(name)
             if known is not None and (known.shape != result.shape or known.dtype is not result.dtype):
-                return f"yields {name} as {tuple(result.shape)} {result.dtype}, expected {tuple(known.shape)} {known.dtype}"
+                expected = f"{tuple(known.shape)} {known.dtype}"
+                return f"yields {name} as {tuple(result.shape)} {result.dtype}, expected {expected}"
         return None
 
     def measure(

@@ -53,7 +53,7 @@ def in_layout(tensor: Tensor, layout: str) -> Tensor:
 
 
 def _ordered(picked: Sequence[Candidate], given: frozenset[Value]) -> list[Candidate]:
-    """Topological order, earliest candidate first among those that are ready; later producers of a value are dropped."""
+    """Topological order, the earliest of those that are ready first; later producers of a value are dropped."""
     have, order, waiting = set(given), [], list(picked)
     while waiting:
         ready = next((c for c in waiting if all(v in have for v in c.needs)), None)

@@ -27,10 +27,10 @@ class Value:
 class Candidate:
     """One way to produce ``produces`` from ``needs``.
 
-    ``name`` is unique within a choice and stable between runs. ``kind`` is ``original``, ``onednn``, ``gemm``, ``view``, ``layout``, …
-    ``stage`` is what runs (Opaque or Kernel); ``key`` names its price in the measurement records (equal keys, equal
-    work). ``free`` marks pure bookkeeping (views) whose price is the call alone. ``covers`` are the tensors whose
-    computation it replaces, for the report.
+    ``name`` is unique within a choice and stable between runs. ``kind`` is ``original``, ``onednn``, ``gemm``,
+    ``view``, ``layout``, … ``stage`` is what runs (Opaque or Kernel); ``key`` names its price in the measurement
+    records (equal keys, equal work). ``free`` marks pure bookkeeping (views) whose price is the call alone.
+    ``covers`` are the tensors whose computation it replaces, for the report.
     """
 
     name: str

@@ -17,7 +17,7 @@ CHANNELS_LAST_CONVOLUTION = 0.8
 
 
 class ModelPrices:
-    """Prices by :class:`RooflineModel`; the algebra of an original operator is found between its outputs and its inputs."""
+    """Prices by :class:`RooflineModel`; the algebra of an original operator lies between its outputs and its inputs."""
 
     def __init__(self, algebra: Program, sizes: Mapping[str, int], model: RooflineModel | None = None) -> None:
         self._algebra, self._sizes, self._model = algebra, sizes, model or RooflineModel()

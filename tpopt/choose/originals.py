@@ -1,4 +1,4 @@
-"""The original operators as candidates: each traced call as it is, and in channels-last where torch keeps that layout."""
+"""The original operators as candidates: each traced call as it is, and in channels-last where torch keeps it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from tpopt.ir.walk import stage_reads
 
 _KEEPS_CHANNELS_LAST = frozenset(
     """
-    add.Tensor sub.Tensor mul.Tensor div.Tensor add.Scalar mul.Scalar relu.default leaky_relu.default elu.default gelu.default
-    silu.default hardswish.default hardsigmoid.default hardtanh.default relu6.default sigmoid.default tanh.default clamp.default
-    prelu.default mish.default softplus.default exp.default neg.default abs.default sqrt.default rsqrt.default pow.Tensor_Scalar
-    maximum.default minimum.default where.self dropout.default
+    add.Tensor sub.Tensor mul.Tensor div.Tensor add.Scalar mul.Scalar relu.default leaky_relu.default elu.default
+    gelu.default silu.default hardswish.default hardsigmoid.default hardtanh.default relu6.default sigmoid.default
+    tanh.default clamp.default prelu.default mish.default softplus.default exp.default neg.default abs.default
+    sqrt.default rsqrt.default pow.Tensor_Scalar maximum.default minimum.default where.self dropout.default
     max_pool2d.default avg_pool2d.default adaptive_avg_pool2d.default batch_norm.default
-    _native_batch_norm_legit_no_training.default cat.default upsample_nearest2d.vec upsample_bilinear2d.vec conv2d.default
-    conv2d.padding convolution.default pixel_shuffle.default
+    _native_batch_norm_legit_no_training.default cat.default upsample_nearest2d.vec upsample_bilinear2d.vec
+    conv2d.default conv2d.padding convolution.default pixel_shuffle.default
     """.split()
 )
 """Operators whose ATen kernels take and yield channels-last without a conversion (seen in torch 2.13's CPU kernels)."""
 _VIEWS = frozenset(
     """
-    view.default _unsafe_view.default reshape.default permute.default transpose.int t.default squeeze.dim squeeze.dims
-    squeeze.default unsqueeze.default expand.default select.int slice.Tensor narrow.default unfold.default detach.default
-    alias.default split.Tensor split_with_sizes.default chunk.default unbind.int diagonal.default flatten.using_ints
-    movedim.int view_as_real.default real.default view_as_complex.default
+    view.default _unsafe_view.default reshape.default permute.default transpose.int t.default squeeze.dim
+    squeeze.dims squeeze.default unsqueeze.default expand.default select.int slice.Tensor narrow.default
+    unfold.default detach.default alias.default split.Tensor split_with_sizes.default chunk.default unbind.int
+    diagonal.default flatten.using_ints movedim.int view_as_real.default real.default view_as_complex.default
     """.split()
 )
 

@@ -1,19 +1,22 @@
 """The constraint program: the cheapest set of candidates that produces every output.
 
 A candidate is a boolean. What a picked candidate needs must be produced by a picked candidate (or be given); every
-output must be produced. Candidates form no cycles: each produces values that come later than what it needs, in an
-order that every solution shares. Source of the formulation: tree covering as a set-cover program, with overlap
-(recomputation) allowed.
+output must be produced. A tensor has at most one kernel that computes it (its other layout is a conversion away); what a
+wide cover computes inside is not counted, so recomputation by overlap is allowed. Because the candidates for one tensor
+exclude each other, their needs add up: that makes the linear relaxation tight. Candidates form no cycles: each produces
+values that come later than what it needs, in an order that every solution shares, and no conversion feeds a conversion.
+Source of the formulation: tree covering as a set-cover program.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ortools.sat.python import cp_model
 
 from tpopt.choose.candidate import Candidate, Price, Value
+from tpopt.choose.essential import essential_names
 from tpopt.errors import InvalidProgram
 
 UNITS_PER_US = 1000
@@ -23,7 +26,7 @@ DETERMINISTIC_LIMIT = 10.0
 GAP = 5e-4
 """A cover proved to be within this of the cheapest is as good: prices are known to a few percent."""
 FULL_LINEARIZATION = 2
-"""The relaxation of a cover is nearly integral: with it a ResNet is solved to optimality in 0.7 s, without it not in 60."""
+"""The relaxation of a cover is nearly integral: with it a ResNet is solved in 0.7 s, without it not in 60."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +42,25 @@ def solve(
     candidates: Sequence[Candidate], prices: Mapping[str, Price], given: frozenset[Value], outputs: Sequence[Value]
 ) -> Solution:
     """Picks the cheapest cover. Raises :class:`InvalidProgram` naming an output that no candidate can produce."""
-    producers: dict[Value, list[int]] = {}
-    for k, candidate in enumerate(candidates):
-        for value in candidate.produces:
-            producers.setdefault(value, []).append(k)
-    for value in outputs:
-        if value not in given and value not in producers:
-            raise InvalidProgram(f"no candidate produces output {value}")
     model = cp_model.CpModel()
     picks = [model.new_bool_var(f"c{k}") for k in range(len(candidates))]
-    for k, candidate in enumerate(candidates):
-        for value in candidate.needs:
-            if value in given:
-                continue
-            makers = [picks[m] for m in producers.get(value, ()) if not both_convert(candidate, candidates[m])]
-            model.add_bool_or([*makers, picks[k].negated()])
+    makers = _Makers(candidates, picks, given)
     for value in outputs:
         if value not in given:
-            model.add_bool_or([picks[m] for m in producers[value]])
+            if not makers.of(value):
+                raise InvalidProgram(f"no candidate produces output {value}")
+            model.add(sum(makers.of(value)) >= 1)
+    essential = frozenset(essential_names(candidates, given, outputs))
+    for name in makers.names():
+        if name in essential:
+            model.add_exactly_one(makers.kernels(name))
+        else:
+            model.add_at_most_one(makers.kernels(name))
+    for group in makers.groups():
+        for value, users in group.by_value.items():
+            model.add(sum(makers.of(value, feeding_conversion=group.converts)) >= sum(users))
+        for name, users in group.by_name.items():
+            model.add(sum(makers.kernels(name)) >= sum(users))
     weights = [round(prices[c.key].us * UNITS_PER_US) for c in candidates]
     model.minimize(sum(w * p for w, p in zip(weights, picks, strict=True)))
     for k, candidate in enumerate(candidates):
@@ -77,9 +81,57 @@ def solve(
     return Solution(tuple(kept), sum(prices[c.key].us for c in kept), status == cp_model.OPTIMAL)
 
 
-def both_convert(user: Candidate, maker: Candidate) -> bool:
-    """A conversion may not feed a conversion: two opposite ones would hold each other up."""
-    return user.kind == maker.kind == "layout"
+@dataclass
+class _Group:
+    """Candidates of which at most one is picked, by what they need: values, and tensors in whatever layout."""
+
+    converts: bool
+    by_value: dict[Value, list[cp_model.IntVar]] = field(default_factory=dict)
+    by_name: dict[str, list[cp_model.IntVar]] = field(default_factory=dict)
+
+
+class _Makers:
+    """Who produces what, and who excludes whom."""
+
+    def __init__(self, candidates: Sequence[Candidate], picks: Sequence[cp_model.IntVar], given: frozenset[Value]) -> None:
+        self._given = {v.name for v in given}
+        self._values: dict[Value, list[tuple[bool, cp_model.IntVar]]] = {}
+        self._kernels: dict[str, list[cp_model.IntVar]] = {}
+        self._groups: dict[tuple[str, str], _Group] = {}
+        for candidate, pick in zip(candidates, picks, strict=True):
+            converts = candidate.kind == "layout"
+            for value in candidate.produces:
+                self._values.setdefault(value, []).append((converts, pick))
+            for name in dict.fromkeys(v.name for v in candidate.produces) if not converts else ():
+                self._kernels.setdefault(name, []).append(pick)
+            self._group(candidate, pick, given)
+
+    def _group(self, candidate: Candidate, pick: cp_model.IntVar, given: frozenset[Value]) -> None:
+        first = candidate.produces[0] if candidate.produces else Value(candidate.name)
+        converts = candidate.kind == "layout"
+        group = self._groups.setdefault((first.name, first.layout if converts else "kernel"), _Group(converts))
+        for value in dict.fromkeys(candidate.needs):
+            if value not in given:
+                group.by_value.setdefault(value, []).append(pick)
+        for name in dict.fromkeys(v.name for v in candidate.needs):
+            if name not in self._given:
+                group.by_name.setdefault(name, []).append(pick)
+
+    def of(self, value: Value, *, feeding_conversion: bool = False) -> list[cp_model.IntVar]:
+        """Candidates that produce a value; a conversion may not feed a conversion."""
+        return [p for converts, p in self._values.get(value, ()) if not (converts and feeding_conversion)]
+
+    def kernels(self, name: str) -> list[cp_model.IntVar]:
+        """Candidates that compute a tensor, in any layout."""
+        return self._kernels.get(name, [])
+
+    def names(self) -> list[str]:
+        """Tensors that some candidate computes."""
+        return list(self._kernels)
+
+    def groups(self) -> list[_Group]:
+        """Candidates by the tensor they compute; conversions by the layout they make."""
+        return list(self._groups.values())
 
 
 def _needed(chosen: list[Candidate], outputs: Sequence[Value], given: frozenset[Value]) -> list[Candidate]:

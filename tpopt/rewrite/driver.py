@@ -50,22 +50,32 @@ class Rewriter:
     def __call__(self, root: Scalar) -> Scalar:
         """The normal form of a term."""
         pending = [root]
+        opened: dict[Scalar, None] = {}  # terms that wait for others further up in ``pending``
         while pending:
             term = pending[-1]
             if term in self._normal:
                 pending.pop()
                 continue
             following = self._becomes.get(term)
-            wanted = [following] if following is not None else list(children(term))
+            wanted = (following,) if following is not None else children(term)
             missing = [t for t in wanted if t not in self._normal]
-            if missing:
+            if any(t in opened for t in missing):
+                self._break(pending, opened)
+            elif missing:
+                opened[term] = None
                 pending.extend(reversed(missing))
-                continue
-            if following is not None:
+            elif following is not None:
                 self._normal[term] = self._normal[following]
             else:
                 self._advance(term)
         return self._normal[root]
+
+    def _break(self, pending: list[Scalar], opened: dict[Scalar, None]) -> None:
+        """A term waits for itself, because a rewrite holds what it came from: the innermost such rewrite is undone."""
+        while pending[-1] not in opened or pending[-1] not in self._becomes:
+            opened.pop(pending.pop(), None)
+        self._normal[pending[-1]] = pending[-1]
+        self.trace.refused(type(pending[-1]).__name__, "a rewrite of the term holds the term itself")
 
     def _advance(self, term: Scalar) -> None:
         """One step of a term whose operands are normal: take them, or let a rule rewrite it, or call it normal."""

@@ -57,7 +57,7 @@ class Specialization:
         self._lock = threading.Lock()
 
     def bind(self, sizes: Mapping[str, int]) -> Executable:
-        """The executable for these symbol values; building one resolves operators and packs weights, nothing is searched."""
+        """The executable for these symbol values; building one resolves operators and packs weights, no search."""
         key = tuple(sorted(sizes.items()))
         found = self._bound.get(key)
         if found is not None:

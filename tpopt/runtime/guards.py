@@ -75,12 +75,12 @@ class WeightGuard:
     def of(cls, weights: Mapping[str, torch.Tensor]) -> WeightGuard:
         """Guards these weights as they are now (tensors made in inference mode have no version and cannot change)."""
         kept = {n: t for n, t in weights.items() if not t.is_inference()}
-        return cls(tuple(kept.values()), tuple(kept), tuple(t._version for t in kept.values()))
+        return cls(tuple(kept.values()), tuple(kept), tuple(t._version for t in kept.values()))  # noqa: SLF001 - torch's only count of writes
 
     def check(self) -> None:
         """Raises :class:`GuardFailed` naming the first weight that changed."""
         for tensor, name, version in zip(self.tensors, self.names, self.versions, strict=True):
-            if tensor._version != version:
+            if tensor._version != version:  # noqa: SLF001 - as above
                 raise GuardFailed(
                     f"weight {name} changed after compilation (the plan holds folded copies); call tpopt.compile again"
                 )

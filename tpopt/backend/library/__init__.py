@@ -20,7 +20,9 @@ def binders() -> Mapping[str, KernelBinder]:
     """Binders of every implementation by name."""
     from tpopt.backend.library import convolution, gemm, layout, linear, views
 
-    return MappingProxyType({**convolution.BINDERS, **gemm.BINDERS, **layout.BINDERS, **linear.BINDERS, **views.BINDERS})
+    return MappingProxyType(
+        {**convolution.BINDERS, **gemm.BINDERS, **layout.BINDERS, **linear.BINDERS, **views.BINDERS}
+    )
 
 
 def library_candidates(program: Program, found: Candidates) -> None:

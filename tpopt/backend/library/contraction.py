@@ -55,10 +55,11 @@ def match_contraction(stage: Compute) -> Contraction | str:
     product, bounds = _unguard(term.bodies[0])
     if not isinstance(product, Apply) or product.function != "mul" or len(product.args) != 2:
         return "its body is no product of two factors"
-    factors = [_factor(a, bounds) for a in product.args]
-    left, right = factors
+    left, right = (_factor(a, bounds) for a in product.args)
     if left is None or right is None:
         return "a factor is no plain read of a tensor"
+    if any(b not in left.bounds and b not in right.bounds for b in bounds):
+        return "a bound of its product concerns neither factor alone"
     return Contraction(stage, term.iters, left, right, bias)
 
 

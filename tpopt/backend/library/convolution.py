@@ -15,15 +15,14 @@ from tpopt.backend.library.geometry import Geometry, match_geometry
 from tpopt.backend.operators import function
 from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
-from tpopt.ir import Compute, DType, Kernel, Program, Tensor, index
-from tpopt.ir.index import evaluate
+from tpopt.ir import Compute, DType, Iter, Kernel, Program, Read, Tensor, index
 from tpopt.rewrite.numerics import Numerics
 
 KIND = "onednn"
 
 
 def candidates(program: Program, found: Candidates) -> None:
-    """Adds candidates for every contraction with a weight that is a 2-D or 3-D convolution, with each epilogue and layout."""
+    """Adds candidates for every 2-D or 3-D convolution with a constant weight, with each epilogue and layout."""
     weights = {w for w in program.weights if w.name in program.constants}
     for stage in program.stages:
         match = match_contraction(stage) if isinstance(stage, Compute) else "it is no sum"
@@ -44,12 +43,16 @@ def _admitted(match: Contraction, weights: set[Tensor]) -> Geometry | str:
     if any(t.dtype is not DType.F32 for t in (match.out, match.left.tensor, match.right.tensor)):
         return f"oneDNN's packed convolution is wired for f32, this is {match.out.dtype}"
     bias = match.bias
-    if bias is not None and (bias.tensor not in weights or bias.indices != (index(match.loops[1]),)):
+    if bias is not None and not _per_filter(bias, match.loops[1], weights):
         return "the added term is no weight over the filters"
     geometry = match_geometry(match)
     if isinstance(geometry, Geometry) and geometry.transposed and len(geometry.stride) != 2:
         return "oneDNN's packed transposed convolution is wired for two dimensions"
     return geometry
+
+
+def _per_filter(bias: Read, filters: Iter, weights: set[Tensor]) -> bool:
+    return bias.tensor in weights and bias.indices == (index(filters),) and bias.tensor.shape == (filters.extent,)
 
 
 def _add(found: Candidates, match: Contraction, geometry: Geometry, epilogue: Epilogue) -> None:
@@ -74,11 +77,11 @@ def _add(found: Candidates, match: Contraction, geometry: Geometry, epilogue: Ep
         ("activation", epilogue.activation),
     )
     stage = Kernel((epilogue.out,), "onednn.convolution", tuple(reads), (match.stage, *epilogue.stages), parameters)
-    other = () if epilogue.other is None else (Value(epilogue.other.name, CHANNELS_LAST),)
+    makes = CHANNELS_LAST if epilogue.out.rank == 4 else ROW
+    other = () if epilogue.other is None else (Value(epilogue.other.name, makes),)
     for layout in (CHANNELS_LAST, ROW):
         if layout == CHANNELS_LAST and match.left.tensor.rank != 4:
             continue
-        makes = CHANNELS_LAST if epilogue.out.rank == 4 else ROW
         needs = (Value(match.left.tensor.name, layout), *other)
         key = kernel_key(stage, f"{layout}>{makes}")
         label = f"{name}:{layout or 'row-major'}"
@@ -87,15 +90,19 @@ def _add(found: Candidates, match: Contraction, geometry: Geometry, epilogue: Ep
     return None
 
 
-def bind_convolution(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call:
-    """``onednn.convolution``: data, packed weight, and what is fused."""
+def bind_convolution(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Call:
+    """``onednn.convolution``: data, packed weight, and what is fused.
+
+    The weight is packed for the data's shape; where that is dynamic, once for all.
+    """
     own: dict[str, Any] = {k: list(v) if isinstance(v, tuple) else v for k, v in stage.parameters}
     x, w = stage.reads[:2]
-    shape = [evaluate(index(e), sizes) for e in x.shape]
+    static = [e for e in x.shape if isinstance(e, int)]
+    shape = static if len(static) == x.rank else []
     packed = binder.packed(
         (stage.implementation, w.name, tuple(shape), str(own)), lambda: _pack(binder.weights[w.name], own, shape)
     )
-    bias = binder.weights[stage.reads[2].name].detach() if own["bias"] else None
+    bias = binder.weights[stage.reads[2].name].detach().contiguous() if own["bias"] else None
     padding, stride, dilation, groups = own["padding"], own["stride"], own["dilation"], own["groups"]
     out = (stage.outs[0].name,)
     activation = ACTIVATIONS[own["activation"]]
@@ -111,7 +118,8 @@ def bind_convolution(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) ->
         call = function("mkldnn._convolution_pointwise.binary")
         unary = activation.attribute if own["activation"] else None
         args = (
-            Ref(x.name), Ref(stage.reads[-1].name), packed, bias, padding, stride, dilation, groups, "add", None, unary, [], "",
+            Ref(x.name), Ref(stage.reads[-1].name), packed, bias, padding, stride, dilation, groups,
+            "add", None, unary, [], "",
         )  # fmt: skip
         return Call(f"oneDNN convolution + add{fused}", call, args, (), out)
     call = function("mkldnn._convolution_pointwise.default")

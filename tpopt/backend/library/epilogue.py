@@ -11,7 +11,6 @@ from typing import Any
 from tpopt.ir import Apply, Builder, Compute, DType, Program, Read, Scalar, Tensor, index, rebuild
 
 
-
 @dataclass(frozen=True)
 class Activation:
     """An operator of one argument, and what oneDNN calls it."""
@@ -43,7 +42,10 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Epilogue:
-    """``activation(result + other)``; both optional. ``stages`` are those it absorbs after the contraction, ``out`` the last's."""
+    """``activation(result + other)``; both optional. ``stages`` are what it absorbs after the contraction.
+
+    ``out`` is what the last of them (the contraction itself where there are none) computes.
+    """
 
     out: Tensor
     stages: tuple[Compute, ...] = ()

@@ -93,7 +93,7 @@ def bind_gemm(stage: Kernel, _binder: Binder, _sizes: Mapping[str, int]) -> Call
         columns = second[b + k :]
         groups = (prod(lead),) if b else ()
         result: torch.Tensor = multiply(p.reshape(*groups, prod(rows), depth), q.reshape(*groups, depth, prod(columns)))
-        return result.reshape(*lead, *rows, *columns).permute(out_order)
+        return result.reshape((*lead, *rows, *columns)).permute(out_order)
 
     names = (Ref(stage.reads[0].name), Ref(stage.reads[1].name))
     return Call("batched GEMM" if b else "GEMM", run, names, (), (stage.outs[0].name,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeAlias
 
 import torch
@@ -16,7 +17,6 @@ from tpopt.backend.operators import function
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
 from tpopt.ir import Compute, DType, Iter, Kernel, Program, Tensor, index
-from tpopt.ir.index import evaluate
 from tpopt.rewrite.numerics import Numerics
 
 Transform: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
@@ -27,7 +27,7 @@ _UNSUPPORTED = ("hardsigmoid",)
 
 
 def candidates(program: Program, found: Candidates) -> None:
-    """Adds a candidate for every contraction of a tensor with a weight that is one matrix product, with each epilogue."""
+    """Adds a candidate for every matrix product of a tensor with a constant weight, with each epilogue."""
     weights = {w for w in program.weights if w.name in program.constants}
     for stage in program.stages:
         if not isinstance(stage, Compute):
@@ -121,14 +121,17 @@ def _matrix_form(match: Contraction, weights: set[Tensor]) -> _Form | str:
 def _column_bias(match: Contraction, columns: list[Iter], weights: set[Tensor]) -> bool:
     bias = match.bias
     assert bias is not None
-    return bias.tensor in weights and bias.indices == tuple(map(index, columns)) and bias.tensor.rank > 0
+    whole = bias.tensor.shape == tuple(i.extent for i in columns)
+    return bias.tensor in weights and bias.indices == tuple(map(index, columns)) and whole and bias.tensor.rank > 0
 
 
 def _add(program: Program, found: Candidates, match: Contraction, form: _Form, epilogue: Epilogue) -> None:
     name = f"{epilogue.out.name}:linear({match.out.name})"
     covers = (match.out.name, *(s.outs[0].name for s in epilogue.stages))
     if epilogue.other is not None and (epilogue.activation or not form.plain):
-        return found.refuse(name, KIND, covers, "oneDNN's product adds a tensor only in its own layout and without an activation")
+        return found.refuse(
+            name, KIND, covers, "oneDNN's product adds a tensor only in its own layout and without an activation"
+        )
     if epilogue.activation in _UNSUPPORTED:
         return found.refuse(name, KIND, covers, f"oneDNN's product has no {epilogue.activation} epilogue")
     reads = [match.left.tensor, match.right.tensor]
@@ -156,12 +159,12 @@ def _add(program: Program, found: Candidates, match: Contraction, form: _Form, e
     return None
 
 
-def bind_linear(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call:
+def bind_linear(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Call:
     """``onednn.linear``: permute and flatten where needed, multiply by the packed matrix, permute back."""
     own: dict[str, Any] = dict(stage.parameters)
     x, w = stage.reads[:2]
     weight = binder.weights[w.name]
-    batch = _row_count(x, own["depth"], sizes)
+    batch = _row_count(x, own["depth"])
 
     def pack() -> torch.Tensor:
         matrix = weight.detach().permute(own["w_order"]).reshape(-1, own["depth"]).contiguous()
@@ -169,7 +172,7 @@ def bind_linear(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call
         return packed
 
     packed = binder.packed(("linear", w.name, own["w_order"], batch), pack)
-    bias = binder.weights[stage.reads[2].name].detach().reshape(-1) if own["bias"] else None
+    bias = binder.weights[stage.reads[2].name].detach().reshape(-1).contiguous() if own["bias"] else None
     before, after = _before(own, x.rank), _after(own)
     out = (stage.outs[0].name,)
     if own["binary"]:
@@ -190,11 +193,11 @@ def bind_linear(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call
     return Call(label, _wrap(call, before, after), args, (), out)
 
 
-def _row_count(x: Tensor, depth: int, sizes: Mapping[str, int]) -> int:
-    total = 1
-    for extent in x.shape:
-        total *= evaluate(index(extent), sizes)
-    return max(1, total // depth)
+def _row_count(x: Tensor, depth: int) -> int | None:
+    """Rows of the product, for which the weight is packed; ``None`` where they are dynamic: one packing serves all."""
+    if any(not isinstance(e, int) for e in x.shape):
+        return None
+    return max(1, prod(e for e in x.shape if isinstance(e, int)) // depth)
 
 
 def _before(own: Mapping[str, Any], rank: int) -> Transform | None:
@@ -213,7 +216,7 @@ def _after(own: Mapping[str, Any]) -> Transform | None:
         return None
 
     def restore(t: torch.Tensor) -> torch.Tensor:
-        result = t.reshape(*(t.shape[:-1] if rows else ()), *columns).permute(order)
+        result = t.reshape((*(t.shape[:-1] if rows else ()), *columns)).permute(order)
         for position in missing:
             result = result.unsqueeze(position)
         return result

@@ -26,10 +26,14 @@ def candidates(program: Program, found: Candidates) -> None:
         if not all(_affine(i) for i in read.indices):
             continue
         out = stage.outs[0]
-        kernel = Kernel((out,), "view.strided", (read.tensor,), (stage,), (("indices", read.indices), ("loops", _loops(stage))))
+        kernel = Kernel(
+            (out,), "view.strided", (read.tensor,), (stage,), (("indices", read.indices), ("loops", _loops(stage)))
+        )
         needs = () if read.tensor in made else (Value(read.tensor.name),)
         key = kernel_key(kernel, "")
-        found.add(Candidate(f"{out.name}:view", KIND, kernel, needs, (Value(out.name),), key, covers=(out.name,), free=True))
+        found.add(
+            Candidate(f"{out.name}:view", KIND, kernel, needs, (Value(out.name),), key, covers=(out.name,), free=True)
+        )
 
 
 def _loops(stage: Compute) -> tuple[Index, ...]:
@@ -37,10 +41,12 @@ def _loops(stage: Compute) -> tuple[Index, ...]:
 
 
 def _affine(where: Index) -> bool:
-    """A sum of iterators with coefficients that hold no iterator."""
-    for _, atoms in where.terms:
+    """A sum of iterators with coefficients that hold no iterator and are not negative (torch has no such strides)."""
+    for coefficient, atoms in where.terms:
         iterators = [a for a in atoms if isinstance(a, Iter)]
         if len(iterators) > 1 or any(not isinstance(a, (Iter, Symbol)) for a in atoms):
+            return False
+        if iterators and coefficient < 0:
             return False
     return True
 
@@ -49,7 +55,8 @@ def bind_view(stage: Kernel, _binder: Binder, sizes: Mapping[str, int]) -> Call:
     """``view.strided``: strides of the source times the coefficients of each loop."""
     own = dict(stage.parameters)
     indices, loops = own["indices"], own["loops"]
-    assert isinstance(indices, tuple) and isinstance(loops, tuple)
+    assert isinstance(indices, tuple)
+    assert isinstance(loops, tuple)
     iterators = [i.atoms[0] for i in loops if isinstance(i, Index)]
     shape = [evaluate(index(e), sizes) for e in stage.outs[0].shape]
     plain = [i for i in indices if isinstance(i, Index)]

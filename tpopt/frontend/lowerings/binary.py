@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from tpopt.frontend.context import Context, Operand
-from tpopt.frontend.promotion import Kind, one_function, pointwise
+from tpopt.frontend.promotion import Kind, one_function, pointwise, wide
 from tpopt.frontend.registry import Lowering, Lowerings
-from tpopt.ir import DType, Scalar, Tensor, apply, const, where
+from tpopt.ir import DType, Scalar, Tensor, apply, cast, const, where
 
 lowers = Lowerings()
 
@@ -55,8 +55,9 @@ def divide_mode(ctx: Context, x: Operand, y: Operand, rounding_mode: str | None 
     """``x / y``, rounded towards zero or down when asked."""
     if rounding_mode is None:
         return divide(ctx, x, y)
-    name = {"trunc": "truncdiv", "floor": "floordiv"}[rounding_mode]
-    return pointwise(ctx, lambda a, b: apply(name, a, b), x, y)
+    if rounding_mode == "floor":
+        return floor_divide(ctx, x, y)
+    return one_function(ctx, lambda a, b: apply("truncdiv", a, b), x, y)
 
 
 @lowers("aten.floor_divide.default", "aten.floor_divide.Scalar")
@@ -104,12 +105,21 @@ def _function(name: str, kind: Kind) -> Lowering:
     return lower
 
 
+def _remainder(name: str) -> Lowering:
+    """Numbers are rounded to half beside half tensors, as in torch: a remainder is not continuous."""
+
+    def lower(ctx: Context, x: Operand, y: Operand) -> Tensor:
+        def body(a: Scalar, b: Scalar) -> Scalar:
+            return apply(name, cast(a, wide(a.dtype)), cast(b, wide(b.dtype)))
+
+        return pointwise(ctx, body, x, y, kind=Kind.EXACT)
+
+    return lower
+
+
+lowers("aten.remainder.Tensor", "aten.remainder.Scalar", "aten.remainder.Scalar_Tensor")(_remainder("mod"))
+lowers("aten.fmod.Tensor", "aten.fmod.Scalar")(_remainder("fmod"))
 for _target, _name, _kind in (
-    ("remainder.Tensor", "mod", Kind.WIDE),
-    ("remainder.Scalar", "mod", Kind.WIDE),
-    ("remainder.Scalar_Tensor", "mod", Kind.WIDE),
-    ("fmod.Tensor", "fmod", Kind.WIDE),
-    ("fmod.Scalar", "fmod", Kind.WIDE),
     ("atan2.default", "atan2", Kind.FLOAT),
     ("hypot.default", "hypot", Kind.FLOAT),
     ("copysign.Tensor", "copysign", Kind.FLOAT),

@@ -46,9 +46,9 @@ def scan_along(
     inner = Builder()
     states = [Tensor(inner.name(f"c{k}"), tuple(shape), v.dtype) for k, v in enumerate(init)]
     value = Tensor(inner.name("x"), tuple(shape), x.dtype)
-    at = index(Symbol(over.name, 0, None))
-    results = inner.compute_many("next", shape, lambda *i: step(at, *(s.at(i) for s in states), value.at(i)))
-    body = Program("step", (*states, value), (), tuple(inner.stages), (*results, *results))
+    t = Symbol(over.name)
+    results = inner.compute_many("next", shape, lambda *i: step(index(t), *(s.at(i) for s in states), value.at(i)))
+    body = Program("step", (*states, value), (), tuple(inner.stages), (*results, *results), symbols=(t,))
     finals = [ctx.fresh(shape, v.dtype, "last") for v in init]
     stacked = [ctx.fresh([x.shape[along], *shape], v.dtype, "all") for v in init]
     ctx.add(Scan((*finals, *stacked), tuple(carries), (sliced,), (), over, body))

@@ -1,56 +1,78 @@
-"""Distances between rows."""
+"""Distances between rows: all pairs of two matrices, or of one."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-import numpy as np
-
-from tpopt.frontend.context import Context
-from tpopt.frontend.lowerings.gathers import looked_up
-from tpopt.frontend.lowerings.statistics import powers
+from tpopt.frontend.context import Context, broadcast
+from tpopt.frontend.numerics import wide
 from tpopt.frontend.registry import Lowerings
-from tpopt.ir import DType, Iter, Scalar, Tensor, apply, const, index, reduce
+from tpopt.ir import DType, Index, Iter, Scalar, Size, Tensor, apply, cast, guard, index, iters, reduce, total
+from tpopt.ir.stages import Scatter
+from tpopt.ir.terms import const
 
 lowers = Lowerings()
 
 
-def _norm(iters: tuple[Iter, ...], difference: Scalar, order: float) -> Scalar:
-    if math.isinf(order):
-        return reduce("max", iters, apply("abs", difference))
-    total = reduce("sum", iters, powers(difference, order))
-    if order in (0, 1):
-        return total
-    return apply("sqrt", total) if order == 2 else apply("pow", total, 1 / order)
+def _norm(k: Iter, difference: Scalar, p: float) -> Scalar:
+    """The p-norm of a difference over ``k``, as torch computes it for 0, 1, 2, infinity and the rest."""
+    size_ = apply("abs", difference)
+    if p == 0:
+        return total((k,), cast(apply("ne", difference, 0.0), difference.dtype))
+    if p == 1:
+        return total((k,), size_)
+    if p == 2:
+        return apply("sqrt", total((k,), apply("mul", difference, difference)))
+    if math.isinf(p):
+        return apply("max", reduce("max", (k,), size_), 0.0)  # no columns: no distance
+    return apply("pow", total((k,), apply("pow", size_, p)), 1 / p)
 
 
-@lowers("aten._cdist_forward.default")
-def between(ctx: Context, a: Tensor, b: Tensor, order: float, _mode: int | None = None) -> Tensor:
-    """The ``p``-norm of every row of ``a`` less every row of ``b``."""
-    k = Iter("k0", a.shape[-1])
-    if index(k.extent).constant == 0:
-        return ctx.pointwise(lambda *_i: const(0, ctx.dtype))
+def _row(source: Tensor, batch: Sequence[Iter], row: Iter, k: Iter, kind: DType) -> Scalar:
+    own = batch[len(batch) - (source.rank - 2) :] if source.rank > 2 else ()
+    lead = [index(0) if e == 1 else index(i) for i, e in zip(own, source.shape[:-2], strict=True)]
+    return cast(source.at([*lead, index(row), index(k)]), kind)
+
+
+def _all_pairs(ctx: Context, a: Tensor, b: Tensor, p: float) -> Tensor:
+    k, kind = Iter("k", a.shape[-1]), wide(ctx.dtype)
 
     def body(*i: Iter) -> Scalar:
-        batch = i[:-2]
-        return _norm((k,), a.at((*batch, i[-2], k)) - b.at((*batch, i[-1], k)), float(order))
+        *batch, row, column = i
+        difference = apply("sub", _row(a, batch, row, k, kind), _row(b, batch, column, k, kind))
+        return cast(_norm(k, difference, p), ctx.dtype)
 
     return ctx.pointwise(body)
 
 
-@lowers("aten._pdist_forward.default")
-def among(ctx: Context, x: Tensor, order: float = 2) -> Tensor:
-    """The ``p``-norm of every pair of rows, the pairs in order and listed in a table."""
-    rows = x.shape[0]
-    if not isinstance(rows, int):
-        raise ctx.refuse("pairs among a symbolic number of rows have no table")
-    k = Iter("k0", x.shape[1])
-    if index(k.extent).constant == 0:
-        return ctx.pointwise(lambda *_i: const(0, ctx.dtype))
-    pairs = ctx.table("pairs", np.stack(np.triu_indices(rows, 1)).astype(np.int64), DType.I64)
+@lowers("aten.cdist.default", "aten._cdist_forward.default")
+def cdist(ctx: Context, a: Tensor, b: Tensor, p: float, _mode: object) -> Tensor:
+    """``(sum[k]{|a[…,i,k] - b[…,j,k]|^p})^(1/p)``, from the differences (not from a product of matrices)."""
+    return _all_pairs(ctx, a, b, p)
 
-    def body(i: Iter) -> Scalar:
-        first, second = (looked_up(pairs, (index(side), i), rows) for side in (0, 1))
-        return _norm((k,), x[first, k] - x[second, k], float(order))
 
-    return ctx.pointwise(body)
+@lowers("aten._euclidean_dist.default")
+def euclidean(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
+    """The same for ``p = 2``."""
+    return _all_pairs(ctx, a, b, 2.0)
+
+
+@lowers("aten.pdist.default", "aten._pdist_forward.default")
+def pdist(ctx: Context, x: Tensor, p: float) -> Tensor:
+    """Distances of rows ``i < j`` of one matrix, written row by row of the upper triangle."""
+    n, kind, k = x.shape[0], wide(ctx.dtype), Iter("k", x.shape[1])
+    base, out = ctx.compute(ctx.out.shape, lambda _: const(0, ctx.dtype), "zeros"), ctx.fresh(ctx.out.shape, ctx.dtype)
+    i, j = iters("i", (n, n))
+    difference = apply("sub", cast(x[i, k], kind), cast(x[j, k], kind))
+    at = _above(n, i, j)
+    ctx.add(
+        Scatter(out, base, "set", (i, j), (at,), cast(_norm(k, difference, p), ctx.dtype), guard((1, index(j) - i, n)))
+    )
+    return out
+
+
+def _above(n: Size, i: Iter, j: Iter) -> Index:
+    """Position of ``(i, j)`` among the entries above the diagonal, row by row."""
+    skipped = (index(i) * (index(i) + 1)) // 2
+    return index(i) * n - skipped + j - i - 1

@@ -38,7 +38,7 @@ def plain_array(tensor: Tensor, value: Array) -> Array:
     array = np.asarray(value)
     kind = array.dtype.kind
     if tensor.dtype is DType.BF16 and array.dtype == np.uint16:
-        return bf16_values(array)
+        return bf16_values(array).astype(np.float64)
     if tensor.dtype.is_complex and kind in "fciub":
         return array.astype(np.complex128, copy=False)
     if tensor.dtype.is_float and kind in "fiub":
@@ -49,6 +49,15 @@ def plain_array(tensor: Tensor, value: Array) -> Array:
         if (tensor.dtype is DType.BOOL) == (kind == "b") and (converted == array).all():
             return converted
     raise UnsupportedInput(f"{tensor.name}: expected {tensor.dtype} values, got a {array.dtype} array")
+
+
+def narrow_array(tensor: Tensor, value: Array) -> Array:
+    """:func:`plain_array`, but floats stay in the narrower type they come in: whoever reads them converts."""
+    array = np.asarray(value)
+    if tensor.dtype is DType.BF16 and array.dtype == np.uint16:
+        return bf16_values(array)
+    narrow = tensor.dtype.is_float and array.dtype.kind == "f" and array.dtype.itemsize < 8
+    return array if narrow else plain_array(tensor, array)
 
 
 def bind_symbols(shapes: Iterable[tuple[Tensor, Sequence[int]]], known: Mapping[str, int]) -> dict[str, int]:

@@ -36,50 +36,42 @@ class Checks:
 
     def read(self, term: Read) -> None:
         """Raises :class:`InvalidProgram` if the read leaves its tensor at a point where it is evaluated."""
-        contexts = self.terms.contexts[term]
-        shape = self.tensors[term.tensor.name].shape
-        for axis, where in enumerate(term.indices):
+        what = f"{term.tensor.name}[{', '.join(i.text for i in term.indices)}]"
+        self._inside(what, term.tensor.name, term.indices, self.terms.contexts[term])
+
+    def lookup(self, atom: Lookup) -> None:
+        """Raises where a lookup that is evaluated leaves its tensor or finds a value outside its bounds."""
+        contexts = self._owners(atom)
+        self._inside(atom.text, atom.tensor.name, atom.indices, contexts)
+        alone = Index(((1, (atom,)),))
+        for space, active in self._active((alone, *atom.indices), contexts):
+            found, low, high = space.values(alone), space.values(atom.low), space.values(atom.high)
+            wrong = active & ((found < low) | (found >= high))
+            if wrong.any():
+                where = [_first(space, wrong, space.values(i))[1] for i in atom.indices]
+                value, first, end = (_first(space, wrong, v)[1] for v in (found, low, high))
+                raise UnsupportedInput(
+                    f"{atom.tensor.name}{where} is {value}; stage {self.terms.name} needs values in [{first}, {end})"
+                )
+
+    def _inside(self, what: str, name: str, indices: Sequence[Index], contexts: Iterable[Context]) -> None:
+        shape = self.tensors[name].shape
+        for axis, where in enumerate(indices):
             for space, active in self._active((where,), contexts):
                 position = space.values(where)
                 wrong = active & ((position < 0) | (position >= shape[axis]))
                 if wrong.any():
                     point, value = _first(space, wrong, position)
-                    read = f"{term.tensor.name}[{', '.join(i.text for i in term.indices)}]"
                     raise InvalidProgram(
-                        f"stage {self.terms.name}: {read} reads position {value} of axis {axis}, which has {shape[axis]}, "
-                        f"at {point}; guard the read"
+                        f"stage {self.terms.name}: {what} reads position {value} of axis {axis}, whose extent is "
+                        f"{shape[axis]}, at {point}; guard it"
                     )
-
-    def lookup(self, atom: Lookup) -> None:
-        """Raises where a lookup that is evaluated leaves its tensor or finds a value outside its bounds."""
-        shape = self.tensors[atom.tensor.name].shape
-        for axis, where in enumerate(atom.indices):
-            for space, active in self._active((where,), self._owners(atom)):
-                position = space.values(where)
-                wrong = active & ((position < 0) | (position >= shape[axis]))
-                if wrong.any():
-                    point, value = _first(space, wrong, position)
-                    raise InvalidProgram(
-                        f"stage {self.terms.name}: lookup {atom.text} reads position {value} of axis {axis} at {point}"
-                    )
-        alone = Index(((1, (atom,)),))
-        for space, active in self._active((alone, *atom.indices), self._owners(atom)):
-            found, low, high = space.values(alone), space.values(atom.low), space.values(atom.high)
-            wrong = active & ((found < low) | (found >= high))
-            if wrong.any():
-                where_at = [int(_first(space, wrong, space.values(i))[1]) for i in atom.indices]
-                _, value = _first(space, wrong, found)
-                raise UnsupportedInput(
-                    f"{atom.tensor.name}{where_at} is {value}; stage {self.terms.name} needs values in "
-                    f"[{_first(space, wrong, low)[1]}, {_first(space, wrong, high)[1]})"
-                )
 
     def _owners(self, atom: Lookup) -> Sequence[Context]:
-        """Contexts of every term that holds the lookup; the unguarded one for the stage's own indices."""
-        if any(atom in walk_atoms(i) for i in self.terms.extra):
-            return ((),)
+        """Contexts of every term that holds the lookup, and of the stage's own positions."""
         owners = [t for t in self.terms.postorder if any(atom in walk_atoms(i) for i in own_indices(t))]
-        return [c for t in owners for c in self.terms.contexts[t]]
+        outer = [self.terms.outermost] if any(atom in walk_atoms(i) for i in self.terms.positions) else []
+        return [*outer, *(c for t in owners for c in self.terms.contexts[t])]
 
     def _active(self, indices: Sequence[Index], contexts: Iterable[Context]) -> Iterable[tuple[Space, Array]]:
         """Boxes that cover every point the indices depend on, with where some context holds."""

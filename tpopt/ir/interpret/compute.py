@@ -9,6 +9,7 @@ import numpy as np
 
 from tpopt.ir.index import Iter
 from tpopt.ir.interpret.affine import Range, affine, number
+from tpopt.ir.interpret.digits import split_loops
 from tpopt.ir.interpret.pointwise import Pointwise, Scope
 from tpopt.ir.interpret.reductions import run_reductions
 from tpopt.ir.interpret.space import Box, cut, pieces, points
@@ -26,6 +27,20 @@ _REGIONS = 256  # regions that guards on single loops may cut a stage into
 def run_compute(state: State, stage: Compute) -> tuple[Array, ...]:
     """The stage's outputs."""
     terms = state.terms(stage)
+    parts = split_loops(stage, terms, state.symbols)
+    if not parts:
+        return _run(state, stage, terms)
+    shape = [number(i.extent, state.symbols) for i in stage.loops]
+    outs = tuple(np.zeros(shape, state.arithmetic.storage(t.dtype)) for t in stage.outs)
+    for part in parts:
+        own = StageTerms(terms.name, part.stage.loops, part.stage.bodies)
+        for out, value in zip(outs, _run(state, part.stage, own), strict=True):
+            target = out[tuple(slice(*r) for r in part.ranges)]
+            target[...] = value.reshape(target.shape)
+    return outs
+
+
+def _run(state: State, stage: Compute, terms: StageTerms) -> tuple[Array, ...]:
     box: Box = {i: (0, number(i.extent, state.symbols)) for i in terms.iters}
     shape = [points(box, (i,)) for i in stage.loops]
     held = sum(points(box, terms.free(t)) for t in terms.postorder if isinstance(t, Reduce))

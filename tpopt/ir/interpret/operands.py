@@ -69,7 +69,8 @@ def is_matrix(operand: Operand, rows: Sequence[Iter], columns: Sequence[Iter]) -
     down, across = operand.axes.index(rows[0]), operand.axes.index(columns[0])
     steps, shape, item = operand.array.strides, operand.array.shape, operand.array.itemsize
     by_rows = steps[across] == item and steps[down] >= shape[across] * item
-    return bool(by_rows or (steps[down] == item and steps[across] >= shape[down] * item))
+    by_columns = steps[down] == item and steps[across] >= shape[down] * item
+    return bool(by_rows) or bool(by_columns)
 
 
 def _finest(array: Array, start: int) -> int:

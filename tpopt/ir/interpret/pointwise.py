@@ -57,7 +57,7 @@ class Scope:
         return self.masks[guard]
 
     def padded(self, term: Select) -> Read | None:
-        """The read of a select between one read and a literal, with at most conversions that change nothing around it."""
+        """The read of a select between a read and a literal, with at most conversions that change nothing around it."""
         inside = term.inside
         while isinstance(inside, Cast) and self.arithmetic.keeps(inside.value.dtype, inside.dtype):
             inside = inside.value
@@ -186,10 +186,15 @@ class Pointwise:
     def _view(self, key: Scalar, source: Read, guards: tuple[Index, ...], fill: Array | None, space: Space) -> Array:
         """A read over the space's box: a part of the view over the whole box, which is made once."""
         if key not in self._views:
-            whole = self.scope.space(self.axes, self.box)
+            whole, storage = self.scope.space(self.axes, self.box), self.scope.arithmetic.storage(source.dtype)
             at_once = not self.scope.gathers(source) or points(self.box, self.scope.terms.free(source)) <= _GATHERED
             view = read(
-                whole if at_once else space, self.scope.tensors[source.tensor.name], source.indices, guards, fill
+                whole if at_once else space,
+                self.scope.tensors[source.tensor.name],
+                source.indices,
+                storage,
+                guards,
+                fill,
             )
             if view.outside:
                 self.scope.checks.read(source)

@@ -33,5 +33,5 @@ def round_bf16(value: Array) -> Array:
 
 
 def bf16_values(bits: Array) -> Array:
-    """float64 values of bf16 numbers given as their bits in ``uint16``."""
-    return np.asarray((bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64))
+    """The numbers that bits in ``uint16`` stand for, in float32, which holds them exactly."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from tpopt.errors import UnknownName, UnsupportedInput
-from tpopt.ir.interpret.bind import bind_symbols, by_name, plain_array
+from tpopt.ir.interpret.bind import bind_symbols, by_name, narrow_array, plain_array
 from tpopt.ir.interpret.compute import run_compute
 from tpopt.ir.interpret.control import run_cond, run_kernel, run_opaque, run_scan, run_scatter, run_sort, run_topk
 from tpopt.ir.interpret.reals import Reals
@@ -35,8 +35,8 @@ def interpret(
     Floats of every type are computed in float64 and complex numbers in complex128, so that the result stands for the
     real-number value; ``rounding`` rounds to the tensor's type at every Cast and stage output instead. Integers wrap
     around at their width. bf16 values may come as their bits in ``uint16``; results are float64, complex128, integers
-    or bool. ``constants`` replaces the program's own. ``on_stage(stage, arrays)`` sees each stage's outputs, and
-    ``opaque(stage, arrays)`` computes opaque stages from the arrays of ``stage_reads(stage)``.
+    or bool. ``constants`` replaces the program's own. ``on_stage(stage, arrays)`` sees each stage's outputs (read-only
+    views, perhaps), and ``opaque(stage, arrays)`` computes opaque stages from the arrays of ``stage_reads(stage)``.
 
     Raises :class:`UnsupportedInput` for inputs that do not fit and lookups that break their bounds,
     :class:`InvalidProgram` for an unguarded read out of bounds.
@@ -47,7 +47,7 @@ def interpret(
     def weight(owner: Program, tensor: Tensor) -> Array:
         return _weight(tensor, given if owner is program else owner.constants)
 
-    state = State(arithmetic, weight, opaque)
+    state = State(arithmetic, weight, None if opaque is None else _hooked(opaque))
     named = by_name(program, inputs)
     arrays = [plain_array(t, named[t.name]) for t in program.inputs]
     if rounding:
@@ -59,9 +59,19 @@ def interpret(
     return tuple(np.array(r, order="C") for r in results)
 
 
+def _hooked(opaque: OpaqueHook) -> OpaqueHook:
+    """The caller's hook, given arrays of its own (contiguous, writable); what it returns is converted as inputs are."""
+
+    def call(stage: Opaque, arrays: list[Array]) -> tuple[Array, ...]:
+        results = opaque(stage, [np.require(a, requirements=["C", "W"]) for a in arrays])
+        return tuple(plain_array(t, r) for t, r in zip(stage.outs, results, strict=True))
+
+    return call
+
+
 def _weight(tensor: Tensor, constants: Mapping[str, Array]) -> Array:
     if tensor.name in constants:
-        return plain_array(tensor, constants[tensor.name])
+        return narrow_array(tensor, constants[tensor.name])
     if not is_formula(tensor.structure):
         raise UnsupportedInput(f"weight {tensor.name} has no value: pass it in constants=")
     values = materialize(tensor)
@@ -78,18 +88,27 @@ def run_program(
     shapes = [(t, a.shape) for t, a in zip(program.inputs, inputs, strict=True)]
     state.symbols.update(bind_symbols(shapes, state.symbols))
     state.tensors.update({t.name: a for t, a in zip(program.inputs, inputs, strict=True)})
-    for tensor in program.weights:
-        state.tensors[tensor.name] = state.weights(program, tensor)
-    bind_symbols([(t, state.tensors[t.name].shape) for t in program.weights], state.symbols)
+    weights = {t.name: t for t in program.weights}
     wanted = [*(t.name for t in program.outputs), *keep]
     last_use = _last_uses(program, wanted)
     for number, stage in enumerate(program.stages):
+        _load(state, program, [weights[t.name] for t in stage_reads(stage) if t.name in weights])
         outs = run_stage(state, stage)
         if on_stage is not None:
             on_stage(stage, outs)
         for name in last_use.get(number, ()):
             del state.tensors[name]
-    return tuple(state.tensors[name] for name in wanted)
+    _load(state, program, [weights[name] for name in wanted if name in weights])
+    return tuple(state.array(program.tensors[name]) for name in wanted)
+
+
+def _load(state: State, program: Program, weights: Sequence[Tensor]) -> None:
+    """Weights are fetched when the first stage reads them, and freed as other tensors are."""
+    for tensor in weights:
+        if tensor.name not in state.tensors:
+            value = state.weights(program, tensor)
+            bind_symbols([(tensor, value.shape)], state.symbols)
+            state.tensors[tensor.name] = value
 
 
 def _last_uses(program: Program, wanted: Sequence[str]) -> dict[int, list[str]]:

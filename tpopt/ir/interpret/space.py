@@ -163,4 +163,4 @@ def cut(array: Array, axes: Sequence[Iter], box: Box, part: Box) -> Array:
         slice(part[i][0] - box[i][0], part[i][1] - box[i][0]) if n != 1 else slice(None)
         for i, n in zip(axes, array.shape, strict=True)
     ]
-    return array[tuple(picks)]
+    return array[(*picks, ...)]

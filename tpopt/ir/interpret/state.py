@@ -42,7 +42,7 @@ class State:
             if isinstance(stage, Compute):
                 self.facts[stage] = StageTerms(name_of(stage), stage.loops, stage.bodies)
             else:
-                self.facts[stage] = StageTerms(name_of(stage), stage.loops, (stage.value,), stage.at)
+                self.facts[stage] = StageTerms(name_of(stage), stage.loops, (stage.value,), stage.at, stage.guard)
         return self.facts[stage]
 
     def scope(self, terms: StageTerms, box: Box) -> Scope:
@@ -51,10 +51,8 @@ class State:
     def array(self, tensor: Tensor) -> Array:
         """The value of a tensor. Raises :class:`UnsupportedInput` when nothing has defined it."""
         if tensor.name not in self.tensors:
-            raise UnsupportedInput(
-                f"tensor {tensor.name} has no value: it is not an input, a weight or an earlier stage's output"
-            )
-        return self.tensors[tensor.name]
+            raise UnsupportedInput(f"tensor {tensor.name} has no value: no input, weight or earlier stage defines it")
+        return self.tensors[tensor.name].astype(self.arithmetic.storage(tensor.dtype), copy=False)
 
 
 def name_of(stage: Stage) -> str:

@@ -45,7 +45,7 @@ def lay_out(base: Array, tables: Mapping[int, Table], fill: Array | None) -> Arr
 
 def _take(base: Array, selectors: list[Selector]) -> Array:
     """Slices first (views), then index arrays one axis at a time."""
-    out = base[tuple(s if isinstance(s, slice) else slice(None) for s in selectors)]
+    out = base[(*(s if isinstance(s, slice) else slice(None) for s in selectors), ...)]
     for n, selector in enumerate(selectors):
         if not isinstance(selector, slice):
             out = np.take(out, selector, axis=n)

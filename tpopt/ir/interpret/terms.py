@@ -27,12 +27,13 @@ def iters_of(indices: Iterable[Index]) -> dict[Iter, None]:
 
 @dataclass(frozen=True)
 class StageTerms:
-    """The terms of one stage over its loops (``extra`` indices belong to the stage itself: a scatter's positions)."""
+    """The terms of one stage over its loops; of a scatter, also the positions it writes and its guard."""
 
     name: str
     loops: tuple[Iter, ...]
     roots: tuple[Scalar, ...]
-    extra: tuple[Index, ...] = ()
+    positions: tuple[Index, ...] = ()
+    guard: Guard | None = None
 
     @cached_property
     def postorder(self) -> Sequence[Scalar]:
@@ -82,12 +83,17 @@ class StageTerms:
         chosen = dict.fromkeys(iters)
         return tuple(i for i in self.iters if i in chosen)
 
+    @property
+    def outermost(self) -> Context:
+        """What holds wherever the stage computes at all."""
+        return () if self.guard is None else ((self.guard, True),)
+
     @cached_property
     def contexts(self) -> dict[Scalar, tuple[Context, ...]]:
         """For each term, the guards along every path to it; ``()`` when there are too many to tell."""
         found: dict[Scalar, dict[Context, None]] = {t: {} for t in self.postorder}
         for root in self.roots:
-            found[root][()] = None
+            found[root][self.outermost] = None
         for term in reversed(self.postorder):
             for n, child in enumerate(children(term)):
                 for context in found[term]:

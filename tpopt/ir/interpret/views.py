@@ -4,7 +4,7 @@ Each axis of the tensor becomes axes of a base array whose positions are affine 
 
 * an affine index that stays in bounds is a slice of the tensor itself;
 * an index that varies along one direction ``u = sum of coefficient * iterator`` (a padded or guarded position, or
-  ``i // 2``) is tabled once for the values of ``u``; guards that vary along the same ``u`` become the fill of that table;
+  ``i // 2``) is tabled once for the values of ``u``; guards that vary along it too become the fill of that table;
 * anything else (lookups above all) is gathered over the iterators it depends on.
 
 Then every iterator has one stride, and the result is a view: windows, broadcasts and transposes copy nothing.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -54,14 +55,22 @@ class _Axis:
 
 
 def read(
-    space: Space, tensor: Array, indices: Sequence[Index], halves: Sequence[Index] = (), fill: Array | None = None
+    space: Space,
+    tensor: Array,
+    indices: Sequence[Index],
+    storage: np.dtype[Any],
+    halves: Sequence[Index] = (),
+    fill: Array | None = None,
 ) -> View:
-    """``tensor[indices]`` where every half is at least 0, and ``fill`` (0-d) elsewhere; see :class:`View`."""
+    """``tensor[indices]`` where every half is at least 0, and ``fill`` (0-d) elsewhere; see :class:`View`.
+
+    The tensor may be of a narrower type than ``storage``: only what is read is converted.
+    """
     extents = [space.extent(i) for i in space.axes]
     if 0 in extents:
-        return View(np.zeros(extents, tensor.dtype))
+        return View(np.zeros(extents, storage))
     if 0 in tensor.shape:
-        nothing = np.zeros((1,) * len(extents), tensor.dtype) if fill is None else np.full((1,) * len(extents), fill)
+        nothing = np.zeros((1,) * len(extents), storage) if fill is None else np.full((1,) * len(extents), fill)
         return View(nothing, tuple(halves), outside=True)
     axes = [_Axis(i, affine(i, space.symbols), line(i, space.symbols)) for i in indices]
     leftover: list[Index] = []
@@ -69,24 +78,27 @@ def read(
         direction = line(half, space.symbols)
         owner = next((a for a in axes if direction and a.direction == direction), None)
         (leftover if owner is None else owner.halves).append(half)
-    return _Reading(space, tensor, axes, fill).run(leftover)
+    return _Reading(space, tensor, axes, storage, fill).run(leftover)
 
 
 class _Reading:
     """One read in progress: ``base`` and, for each of its dimensions, the affine position once it is known."""
 
-    def __init__(self, space: Space, tensor: Array, axes: Sequence[_Axis], fill: Array | None) -> None:
-        self.space, self.base, self.axes, self.fill = space, tensor, list(axes), fill
+    def __init__(
+        self, space: Space, tensor: Array, axes: Sequence[_Axis], storage: np.dtype[Any], fill: Array | None
+    ) -> None:
+        self.space, self.base, self.axes, self.storage, self.fill = space, tensor, list(axes), storage, fill
         self.outside = False
 
     def run(self, leftover: list[Index]) -> View:
         tabled, joint, gathered = self._classify()
         self._slice([a for a in self.axes if a.form is not None and a not in tabled and a not in gathered])
-        self._tabulate(tabled)
         for direction, group in joint.items():
             self._gather_along(direction, group)
         for together in self._linked(gathered):
             leftover = self._gather(together, leftover)
+        self.base = self.base.astype(self.storage, copy=False)
+        self._tabulate(tabled)
         return View(self._strided(), tuple(leftover), self.outside)
 
     def _classify(self) -> tuple[list[_Axis], dict[Direction, list[_Axis]], list[_Axis]]:
@@ -122,7 +134,7 @@ class _Reading:
             low, high = axis.form.span(self.space.box)
             selectors[self.axes.index(axis)] = slice(low, high + 1)
             axis.position = Affine(axis.form.offset - low, axis.form.terms)
-        self.base = self.base[tuple(selectors)]
+        self.base = self.base[(*selectors, ...)]
 
     def _parameter(self, direction: Direction) -> tuple[Array, Affine]:
         """Values of a direction's parameter over the box, and their positions in such a list."""
@@ -188,8 +200,9 @@ class _Reading:
         inside, wrong = clipped(sources, [self.base.shape[n] for n in numbers])
         self.outside |= wrong is not None and bool((wrong & valid).any())
         rest = [n for n in range(self.base.ndim) if n not in numbers]
-        self.base = np.asarray(self.base.transpose(*numbers, *rest)[inside])
+        self.base = np.asarray(self.base.transpose(*numbers, *rest)[inside]).astype(self.storage, copy=False)
         if self.fill is not None and not valid.all():
+            self.base = self.base.copy()  # indexing by a single position gives a view
             self.base[~valid] = self.fill
         self.axes = [_Axis(Index(()), None, None, position=p) for p in params] + [self.axes[n] for n in rest]
 
@@ -198,6 +211,6 @@ class _Reading:
         for axis, step in zip(self.axes, self.base.strides, strict=True):
             for i, coefficient in axis.position.terms:
                 strides[i] = strides.get(i, 0) + coefficient * step
-        corner = self.base[tuple(slice(a.position.at_start(self.space.box), None) for a in self.axes)]
+        corner = self.base[(*(slice(a.position.at_start(self.space.box), None) for a in self.axes), ...)]
         shape = [self.space.extent(i) if i in strides else 1 for i in self.space.axes]
         return as_strided(corner, shape, [strides.get(i, 0) for i in self.space.axes], writeable=False)

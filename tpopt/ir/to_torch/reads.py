@@ -155,7 +155,7 @@ def _select_one(low: Lowering, current: Named, holder: Iter, value: Named) -> Na
 
     def run(t: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         picked = t.index_select(position, where.reshape(-1))
-        return picked if len(sizes) == 1 else picked.reshape(*t.shape[:position], *sizes, *t.shape[position + 1 :])
+        return picked if len(sizes) == 1 else picked.reshape((*t.shape[:position], *sizes, *t.shape[position + 1 :]))
 
     axes = (*current.axes[:position], *value.axes, *current.axes[position + 1 :])
     return low.emit(run, [current, value], axes)
