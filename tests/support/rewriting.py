@@ -57,7 +57,7 @@ def values(tensor: Tensor, random: np.random.Generator, symbols: dict[str, int])
     if tensor.dtype is DType.BF16:
         return (random.random(shape).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
     if tensor.dtype.is_complex:
-        return random.random(shape) + 1j * random.random(shape)
+        return (random.random(shape) + 1j * random.random(shape)).astype(f"c{tensor.dtype.itemsize}")
     if tensor.dtype.is_float:
         return random.random(shape).astype({DType.F64: "f8", DType.F32: "f4", DType.F16: "f2"}[tensor.dtype])
     if tensor.dtype is DType.BOOL:

@@ -39,6 +39,7 @@ class Attempt:
     history: Trace = field(default_factory=Trace)
     timing: Timing = field(default_factory=Timing)
     choice: Choice | None = None
+    plain: Choice | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     verification: VerificationRow | None = None
     built: Built | None = None
@@ -57,8 +58,9 @@ class Attempt:
 
 @dataclass
 class Built:
-    """A verified callable and its plan."""
+    """A callable and its plan; ``plain`` is the plan of original operators alone, the next best thing."""
 
     callable: Callable[..., Any]
     plan: Plan
     specialization: Specialization
+    plain: Built | None = None

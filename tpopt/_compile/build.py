@@ -16,7 +16,7 @@ from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
 from tpopt.backend.machine import machine_fingerprint
 from tpopt.backend.profile import Profiler
-from tpopt.choose.choose import Choice, choose, gather
+from tpopt.choose.choose import Choice, choose, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
 from tpopt.errors import TpoptError, UnsupportedModel
@@ -34,21 +34,22 @@ MAX_SPECIALIZATIONS = 8
 def build(attempt: Attempt) -> Built:
     """Trace, clean up, choose, bind, verify. Raises :class:`UnsupportedModel` or :class:`VerificationFailed`."""
     special, state = specialize(attempt, {})
-    assert attempt.traced is not None
-    callable_ = PlanCallable(
-        special,
-        attempt.traced.weights,
-        state,
-        lambda: attempt.model.training,
-        _Respecialize(attempt, state),
-        attempt.model,
-    )
-    attempt.built = Built(callable_, special.plan, special)
+    attempt.built = _built(attempt, special, state)
+    if attempt.plain is not None and attempt.options.gate:
+        beside = Specialization(attempt.plain.plan, special.binder, special.signature, special.states, special.guard.device)
+        attempt.built.plain = _built(attempt, beside, state)
     if attempt.options.verify:
         attempt.progress("verify")
-        verify_plan(attempt, callable_)
-    attempt.progress("race")
+        verify_plan(attempt, attempt.built.callable)
     return attempt.built
+
+
+def _built(attempt: Attempt, special: Specialization, state: State) -> Built:
+    assert attempt.traced is not None
+    again = _Respecialize(attempt, state)
+    training = attempt.model
+    callable_ = PlanCallable(special, attempt.traced.weights, state, lambda: training.training, again, attempt.model)
+    return Built(callable_, special.plan, special)
 
 
 def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Specialization, State]:
@@ -94,7 +95,9 @@ def _choose(
     model = ModelPrices(traced.algebra, sizes)
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
-    return choose(traced.original, attempt.cleaned, found, pricer)
+    chosen = choose(traced.original, attempt.cleaned, found, pricer)
+    attempt.plain = only_originals(traced.original, found, chosen.prices)
+    return chosen
 
 
 def _weights(traced: Traced, cleaned: Program, device: torch.device) -> dict[str, torch.Tensor]:

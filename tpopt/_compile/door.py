@@ -65,23 +65,21 @@ def compile(  # noqa: A001 - the public name
 
 def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
     """The verdict, and the callable when it is ``optimized``."""
+    built = None
     try:
         built = build(attempt)
+        attempt.progress("race")
+        result = race(attempt, built) if attempt.options.gate else ResultRow(status="optimized", reason="not raced: gate=False")
     except UnsupportedModel as error:
         return ResultRow(status="original", reason=str(error)), None
     except VerificationFailed as error:
         return ResultRow(status="original", reason=f"verification failed: {error}"), None
     except KeyboardInterrupt:
-        return ResultRow(status="original", reason="interrupted before a verified program was ready"), None
-    try:
-        result = (
-            race(attempt, built)
-            if attempt.options.gate
-            else ResultRow(status="optimized", reason="not raced: gate=False")
-        )
-    except KeyboardInterrupt:
+        if built is None:
+            return ResultRow(status="original", reason="interrupted before a verified program was ready"), None
         result = ResultRow(status="optimized", reason="interrupted during the final race; the verified program is kept")
-    return result, built.callable if result.status == "optimized" else None
+    chosen = attempt.built or built
+    return result, chosen.callable if result.status == "optimized" else None
 
 
 def _positional(example_inputs: Any) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from tpopt.backend.binding import Binder
@@ -13,10 +14,10 @@ from tpopt.backend.call import Call
 from tpopt.backend.operators import inference
 from tpopt.errors import TpoptError
 from tpopt.ir.aten import flatten_outputs
-from tpopt.measure import interleave, median_interval
+from tpopt.measure import Stopwatch, bootstrap_median, interleave
 
 ROUNDS = 7
-SAMPLE_SECONDS = 0.0004
+SAMPLE_SECONDS = 0.0005
 GROUP_SECONDS = 0.6
 """Time for one group of competitors; a slow kernel gets three rounds whatever it costs."""
 
@@ -70,11 +71,12 @@ class Profiler:
         contestants = {name: self._thunk(call) for name, call in calls.items()}
         budget = GROUP_SECONDS if deadline is None else max(0.0, min(GROUP_SECONDS, deadline - time.perf_counter()))
         with inference():
-            samples = interleave(contestants, rounds=ROUNDS, sample_seconds=SAMPLE_SECONDS, budget_seconds=budget)
+            watch = Stopwatch(min_sample_s=SAMPLE_SECONDS, settle_s=0.0)
+            timings = interleave(contestants, rounds=ROUNDS, stopwatch=watch, budget_s=budget)
         found = {}
-        for name, seconds in samples.items():
-            interval = median_interval(seconds)
-            found[name] = (interval.median * 1e6, interval.low * 1e6, interval.high * 1e6, len(seconds))
+        for name, seconds in timings.seconds.items():
+            middle = bootstrap_median(np.asarray(seconds))
+            found[name] = (middle.median * 1e6, middle.low * 1e6, middle.high * 1e6, len(seconds))
         return found
 
     def _thunk(self, call: Call) -> Callable[[], Any]:

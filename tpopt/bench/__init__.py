@@ -10,7 +10,7 @@ from tpopt.bench.config import BenchConfig
 from tpopt.bench.peers import PEERS
 from tpopt.bench.run import Run, load_run
 from tpopt.bench.suite import run_suite
-from tpopt.bench.timing import Ratio, Timings, interleave
+from tpopt.measure import Ratio, Timings, interleave
 
 __all__ = [
     "PEERS",

@@ -14,7 +14,7 @@ from tpopt.bench.peers import Case, Contestant, build_peer
 from tpopt.bench.run import Row
 from tpopt.bench.settings import apply_settings
 from tpopt.bench.suites import Factory
-from tpopt.bench.timing import Stopwatch, interleave
+from tpopt.measure import Stopwatch, interleave
 from tpopt.errors import UsageError, VerificationFailed
 
 WRONG = 1e-2

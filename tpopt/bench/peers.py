@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from tpopt.bench.timing import Call
+from tpopt.measure import Call
 
 COLORS: Final = re.compile(r"\x1b\[[0-9;]*m")
 """The escape sequences that some libraries color their messages with."""

@@ -60,13 +60,14 @@ def choose(original: Program, cleaned: Program, found: Candidates, pricer: Price
     return Choice(assemble(whole, solution.picked, prices, given), solution, found, prices)
 
 
-def only_originals(original: Program, cleaned: Program, found: Candidates, prices: dict[str, Price]) -> Choice:
-    """The plan that runs every original operator as it is: what every other plan has to beat."""
-    whole = replace(original, weights=_weights(original, cleaned))
-    given = frozenset(Value(t.name) for t in (*whole.inputs, *whole.weights))
+def only_originals(original: Program, found: Candidates, prices: dict[str, Price]) -> Choice | None:
+    """The plan that runs every original operator as it is; ``None`` when one of them failed on its own."""
+    given = frozenset(Value(t.name) for t in (*original.inputs, *original.weights))
     plain = [c for c in found.admitted if c.name.endswith(":original")]
-    solution = solve(plain, prices, given, [Value(t.name) for t in whole.outputs])
-    return Choice(assemble(whole, solution.picked, prices, given), solution, found, prices)
+    if len(plain) < len(original.stages):
+        return None
+    solution = Solution(tuple(plain), sum(prices[c.key].us for c in plain), optimal=True)
+    return Choice(assemble(original, plain, prices, given), solution, found, prices)
 
 
 def _weights(original: Program, cleaned: Program) -> tuple[Tensor, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
@@ -117,11 +118,16 @@ def planned(candidate: Candidate) -> Opaque | Kernel:
 
 
 def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    """Competitors for the same first value, in order of the first candidate of each group."""
+    """Competitors for the same first value; a group comes after every group that makes what one of its members needs."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.produces[0].name if candidate.produces else candidate.name, []).append(candidate)
-    return list(groups.values())
+    home = {v.name: name for name, group in groups.items() for c in group for v in c.produces}
+    order: TopologicalSorter[str] = TopologicalSorter()
+    for name, group in groups.items():
+        before = dict.fromkeys(home[v.name] for c in group for v in c.needs if v.name in home)
+        order.add(name, *(b for b in before if b != name))
+    return [groups[name] for name in order.static_order()]
 
 
 def _last_needs(candidates: Sequence[Candidate]) -> dict[str, int]:

@@ -37,7 +37,7 @@ class Context:
 
     ``outs`` are the results torch promises (name, shape, dtype; ``None`` for a result that is no tensor); ``used`` says
     which of them somebody reads. ``constants`` are the values of weights; ``own`` holds those that lowerings add.
-    ``row_major`` are the arguments whose memory torch lays out in row-major order from its start.
+    ``memory`` is, for each argument that fills its memory, its axes in the order in which they lie there.
     """
 
     target: str
@@ -47,7 +47,7 @@ class Context:
     used: tuple[bool, ...]
     constants: Mapping[str, Array]
     own: OwnWeights
-    row_major: frozenset[Tensor] = frozenset()
+    memory: Mapping[Tensor, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def out(self) -> Tensor:

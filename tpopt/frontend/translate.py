@@ -165,7 +165,7 @@ class Translation:
                 results, stages = decompose(self, node, args, kwargs, depth)
             else:
                 base = next((o.name for o in outs if o is not None), node.name)
-                memory = _row_major(node, args)
+                memory = _memory(node, args)
                 context = Context(target_name(op), builder, base, outs, used, self.constants, self.own, memory)
                 result = rule(context, *_by_schema(op, args, kwargs))
                 results, stages = result if isinstance(result, tuple) else (result,), builder.stages
@@ -232,19 +232,19 @@ def _unbox(value: Any) -> Any:
     return value
 
 
-def _row_major(node: fx.Node, args: Sequence[Value]) -> frozenset[Tensor]:
-    """Arguments whose memory is their row-major order, by torch's own strides."""
-    found = []
+def _memory(node: fx.Node, args: Sequence[Value]) -> dict[Tensor, tuple[int, ...]]:
+    """For each argument that fills its memory from its start, its axes from the widest stride to the narrowest."""
+    found: dict[Tensor, tuple[int, ...]] = {}
     for source, value in zip(node.args, args, strict=True):
         fake = source.meta.get("val") if isinstance(source, fx.Node) else None
-        if (
-            isinstance(fake, torch.Tensor)
-            and isinstance(value, Tensor)
-            and fake.is_contiguous()
-            and not fake.storage_offset()
-        ):
-            found.append(value)
-    return frozenset(found)
+        if not isinstance(fake, torch.Tensor) or not isinstance(value, Tensor) or fake.storage_offset():
+            continue
+        strides = fake.stride()
+        static = all(isinstance(s, int) for s in strides)
+        order = sorted(range(fake.dim()), key=lambda a: (-strides[a], a)) if static else range(fake.dim())
+        if fake.permute(tuple(order)).is_contiguous():
+            found[value] = tuple(order)
+    return found
 
 
 def _by_schema(op: Any, args: list[Value], kwargs: Mapping[str, Value]) -> list[Value]:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tpopt.measure.interleave import Interval, Samples, interleave, median_interval, ratio_interval
+from tpopt.measure.timing import Call, Ratio, Stopwatch, Timings, bootstrap_median, interleave
 
-__all__ = ["Interval", "Samples", "interleave", "median_interval", "ratio_interval"]
+__all__ = ["Call", "Ratio", "Stopwatch", "Timings", "bootstrap_median", "interleave"]

@@ -50,7 +50,7 @@ class Specialization:
     def __init__(
         self, plan: Plan, binder: Binder, signature: Signature, states: tuple[str, ...], device: torch.device
     ) -> None:
-        self.plan, self.binder, self.signature = plan, binder, signature
+        self.plan, self.binder, self.signature, self.states = plan, binder, signature, states
         self.guard = InputGuard(plan.program.inputs[: len(plan.program.inputs) - len(states)], device)
         self._probe = OutProbe()
         self._bound: OrderedDict[tuple[tuple[str, int], ...], Executable] = OrderedDict()

@@ -100,7 +100,7 @@ def bind_convolution(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -
     static = [e for e in x.shape if isinstance(e, int)]
     shape = static if len(static) == x.rank else []
     packed = binder.packed(
-        (stage.implementation, w.name, tuple(shape), str(own)), lambda: _pack(binder.weights[w.name], own, shape)
+        (stage.implementation, w.name, tuple(shape[1:]), str(own)), lambda: _pack(binder.weights[w.name], own, shape)
     )
     bias = binder.weights[stage.reads[2].name].detach().contiguous() if own["bias"] else None
     padding, stride, dilation, groups = own["padding"], own["stride"], own["dilation"], own["groups"]

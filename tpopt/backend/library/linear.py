@@ -171,7 +171,7 @@ def bind_linear(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Cal
         packed: torch.Tensor = function("mkldnn._reorder_linear_weight.default")(matrix, batch)
         return packed
 
-    packed = binder.packed(("linear", w.name, own["w_order"], batch), pack)
+    packed = binder.packed(("linear", w.name, own["w_order"]), pack)
     bias = binder.weights[stage.reads[2].name].detach().reshape(-1).contiguous() if own["bias"] else None
     before, after = _before(own, x.rank), _after(own)
     out = (stage.outs[0].name,)

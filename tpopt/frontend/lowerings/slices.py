@@ -127,9 +127,10 @@ def strided(
 def strided_place(
     ctx: Context, x: Tensor, loops: Sequence[Iter], strides: Sequence[IndexLike], offset: IndexLike | None
 ) -> Sequence[Index]:
-    """Where a view by strides reads its source. Refuses a source whose memory is not its row-major order."""
-    if x not in ctx.row_major:
-        raise ctx.refuse(f"strides over {x.name}, whose memory is not in row-major order, have no index map")
+    """Where a view by strides reads its source. Refuses a source that does not fill its memory."""
+    order = ctx.memory.get(x)
+    if order is None:
+        raise ctx.refuse(f"strides over {x.name}, which is a part of other memory, have no index map")
     if is_empty(ctx.out.shape):
         return [index(0)] * x.rank
     flat = index(offset or 0)
@@ -137,4 +138,5 @@ def strided_place(
         flat = flat + index(stride) * k
     if not within(flat, 0, product(x.shape)):
         raise ctx.refuse(f"strides that leave {x.name} have no index map")
-    return unravel(flat, x.shape)
+    place = dict(zip(order, unravel(flat, [x.shape[a] for a in order]), strict=True))
+    return [place[a] for a in range(x.rank)]

@@ -16,6 +16,7 @@ MIN_SAMPLE_S: Final = 0.02
 """Seconds that a sample lasts at least; shorter calls are repeated. A scheduler's slice is a few milliseconds."""
 SETTLE_S: Final = 0.005
 """Seconds of rest before a turn: by then the idle threads of the contestant before have stopped spinning."""
+MIN_ROUNDS: Final = 3
 RESAMPLES: Final = 2000
 """Bootstrap resamples: the ends of a 95 % interval then rest on fifty of them each."""
 
@@ -68,12 +69,14 @@ class Stopwatch:
         rest: waits for a number of seconds.
         synchronize: waits until the device has done what it was asked to, or does nothing.
         min_sample_s: seconds that a sample lasts at least.
+        settle_s: seconds of rest before a turn.
     """
 
     clock: Callable[[], float] = time.perf_counter
     rest: Callable[[float], None] = time.sleep
     synchronize: Callable[[], None] = field(default=lambda: None)
     min_sample_s: float = MIN_SAMPLE_S
+    settle_s: float = SETTLE_S
 
     def time(self, call: Call, repetitions: int) -> float:
         """Returns the seconds that one of ``repetitions`` calls in a row takes."""
@@ -90,22 +93,27 @@ class Stopwatch:
         return max(1, math.ceil(self.min_sample_s / once)) if once > 0 else 1000
 
 
-def interleave(contestants: Mapping[str, Call], *, rounds: int, stopwatch: Stopwatch | None = None) -> Timings:
+def interleave(
+    contestants: Mapping[str, Call], *, rounds: int, stopwatch: Stopwatch | None = None, budget_s: float = math.inf
+) -> Timings:
     """Times the contestants in ``rounds`` rounds; each round starts with another one.
 
     Before each sample the contestant rests and makes one call that does not count, so that caches and thread pools are
-    its own. Gradient mode and threads are the caller's.
+    its own. Gradient mode and threads are the caller's. No round begins after ``budget_s`` seconds, but three always do.
     """
     watch = stopwatch or Stopwatch()
+    started = watch.clock()
     names = list(contestants)
     for call in contestants.values():
         call()
     repetitions = {name: watch.repetitions(call) for name, call in contestants.items()}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
+        if turn >= MIN_ROUNDS and watch.clock() - started > budget_s:
+            break
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            watch.rest(SETTLE_S)
+            watch.rest(watch.settle_s)
             contestants[name]()
             seconds[name].append(watch.time(contestants[name], repetitions[name]))
     return Timings({name: tuple(samples) for name, samples in seconds.items()})

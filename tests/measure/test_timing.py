@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tpopt.bench.timing import Stopwatch, bootstrap_median, interleave
+from tpopt.measure import Stopwatch, bootstrap_median, interleave
 
 POSITIVE = st.lists(st.floats(0.1, 10.0), min_size=1, max_size=25).map(np.array)
 
