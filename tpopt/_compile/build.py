@@ -14,7 +14,7 @@ from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
 from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
-from tpopt.backend.machine import machine_fingerprint
+from tpopt.backend.machine import machine_fingerprint, synchronizer
 from tpopt.backend.profile import Profiler
 from tpopt.choose.choose import Choice, choose, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
@@ -36,7 +36,9 @@ def build(attempt: Attempt) -> Built:
     special, state = specialize(attempt, {})
     attempt.built = _built(attempt, special, state)
     if attempt.plain is not None and attempt.options.gate:
-        beside = Specialization(attempt.plain.plan, special.binder, special.signature, special.states, special.guard.device)
+        beside = Specialization(
+            attempt.plain.plan, special.binder, special.signature, special.states, special.guard.device
+        )
         attempt.built.plain = _built(attempt, beside, state)
     if attempt.options.verify:
         attempt.progress("verify")
@@ -87,11 +89,12 @@ def _choose(
 ) -> Choice:
     assert attempt.cleaned is not None
     options = attempt.options
-    found = gather(traced.original, attempt.cleaned, options.exclude)
+    device = _device(traced, attempt.args)
+    found = gather(traced.original, attempt.cleaned, options.exclude, device.type)
     measured = options.choice == "measured"
-    records = Records(options.records, machine_fingerprint(_device(traced, attempt.args)))
+    records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
-    profiler = Profiler(values, binder) if measured else None
+    profiler = Profiler(values, binder, synchronizer(device)) if measured else None
     model = ModelPrices(traced.algebra, sizes)
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)

@@ -69,7 +69,11 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
     try:
         built = build(attempt)
         attempt.progress("race")
-        result = race(attempt, built) if attempt.options.gate else ResultRow(status="optimized", reason="not raced: gate=False")
+        result = (
+            race(attempt, built)
+            if attempt.options.gate
+            else ResultRow(status="optimized", reason="not raced: gate=False")
+        )
     except UnsupportedModel as error:
         return ResultRow(status="original", reason=str(error)), None
     except VerificationFailed as error:

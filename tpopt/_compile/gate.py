@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tpopt._compile.check import verify_plan
+from tpopt.backend.machine import synchronizer
 from tpopt.measure import Call, Stopwatch, interleave
 from tpopt.report import ResultRow
 from tpopt.runtime.eager import EagerCallable
@@ -27,17 +28,26 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
     contestants: dict[str, Call] = {"original": lambda: eager(*attempt.args, **attempt.kwargs)}
     for name, runner in runners.items():
         contestants[name] = lambda call=runner.callable: call(*attempt.args, **attempt.kwargs)  # type: ignore[misc]
-    timings = interleave(contestants, rounds=ROUNDS, stopwatch=Stopwatch(), budget_s=budget)
+    timings = interleave(
+        contestants,
+        rounds=ROUNDS,
+        stopwatch=Stopwatch(synchronize=synchronizer(built.specialization.guard.device)),
+        budget_s=budget,
+    )
     best = min(runners, key=timings.median)
     ratio = timings.ratio("original", best, seed=attempt.options.seed)
     figures = {"speedup": ratio.median, "low": ratio.low, "high": ratio.high}
     if ratio.low <= 1.0:
-        return ResultRow(status="original", reason="the optimized program was not certainly faster end to end", **figures)
+        return ResultRow(
+            status="original", reason="the optimized program was not certainly faster end to end", **figures
+        )
     if best == "plain":
         attempt.built, attempt.choice = runners["plain"], attempt.plain
         if attempt.options.verify:
             verify_plan(attempt, runners["plain"].callable)
         return ResultRow(
-            status="optimized", reason="the original operators in one plan; no other cover was faster end to end", **figures
+            status="optimized",
+            reason="the original operators in one plan; no other cover was faster end to end",
+            **figures,
         )
     return ResultRow(status="optimized", reason="faster end to end than the original", **figures)

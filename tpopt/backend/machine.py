@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from tpopt.store.records import fingerprint
+
+
+def synchronizer(device: torch.device) -> Callable[[], None]:
+    """Waits until the device has done what it was asked to; nothing to wait for on the CPU."""
+    return torch.cuda.synchronize if device.type == "cuda" else _nothing
+
+
+def _nothing() -> None:
+    return None
 
 
 def machine_fingerprint(device: torch.device) -> str:

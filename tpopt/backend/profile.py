@@ -29,9 +29,12 @@ class Profiler:
     original operators; values that nobody needs again are dropped by :meth:`release`.
     """
 
-    def __init__(self, values: Mapping[str, torch.Tensor], binder: Binder) -> None:
+    def __init__(
+        self, values: Mapping[str, torch.Tensor], binder: Binder, synchronize: Callable[[], None] = lambda: None
+    ) -> None:
         self._values = dict(values)
         self._binder = binder
+        self._synchronize = synchronize
 
     def has(self, name: str) -> bool:
         """Whether a value is at hand."""
@@ -71,7 +74,7 @@ class Profiler:
         contestants = {name: self._thunk(call) for name, call in calls.items()}
         budget = GROUP_SECONDS if deadline is None else max(0.0, min(GROUP_SECONDS, deadline - time.perf_counter()))
         with inference():
-            watch = Stopwatch(min_sample_s=SAMPLE_SECONDS, settle_s=0.0)
+            watch = Stopwatch(min_sample_s=SAMPLE_SECONDS, settle_s=0.0, synchronize=self._synchronize)
             timings = interleave(contestants, rounds=ROUNDS, stopwatch=watch, budget_s=budget)
         found = {}
         for name, seconds in timings.seconds.items():

@@ -26,11 +26,11 @@ class Choice:
     prices: dict[str, Price]
 
 
-def gather(original: Program, cleaned: Program, exclude: tuple[str, ...] = ()) -> Candidates:
+def gather(original: Program, cleaned: Program, exclude: tuple[str, ...] = (), device: str = "cpu") -> Candidates:
     """Every candidate: the original operators, then what the libraries offer for the cleaned algebra, then layouts."""
     found = Candidates()
     original_candidates(original, found)
-    library_candidates(cleaned, found)
+    library_candidates(cleaned, found, device)
     _exclude(found, cleaned, original, exclude)
     layout_candidates({**cleaned.tensors, **original.tensors}, found)
     return found

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from tpopt.choose.candidate import Candidate, Value
 
 
-def essential_names(candidates: Sequence[Candidate], given: frozenset[Value], outputs: Sequence[Value]) -> tuple[str, ...]:
+def essential_names(
+    candidates: Sequence[Candidate], given: frozenset[Value], outputs: Sequence[Value]
+) -> tuple[str, ...]:
     """Names in the order of the candidates. One reachability test for each name: linear in the candidates' needs.
 
     Stating that these tensors are computed cuts the program into the segments between them, which its linear

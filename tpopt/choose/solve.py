@@ -93,7 +93,9 @@ class _Group:
 class _Makers:
     """Who produces what, and who excludes whom."""
 
-    def __init__(self, candidates: Sequence[Candidate], picks: Sequence[cp_model.IntVar], given: frozenset[Value]) -> None:
+    def __init__(
+        self, candidates: Sequence[Candidate], picks: Sequence[cp_model.IntVar], given: frozenset[Value]
+    ) -> None:
         self._given = {v.name for v in given}
         self._values: dict[Value, list[tuple[bool, cp_model.IntVar]]] = {}
         self._kernels: dict[str, list[cp_model.IntVar]] = {}

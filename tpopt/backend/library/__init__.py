@@ -25,9 +25,9 @@ def binders() -> Mapping[str, KernelBinder]:
     )
 
 
-def library_candidates(program: Program, found: Candidates) -> None:
-    """Adds what every library kernel offers for a cleaned program."""
+def library_candidates(program: Program, found: Candidates, device: str = "cpu") -> None:
+    """Adds what every library kernel offers for a cleaned program on that kind of device (oneDNN on the CPU alone)."""
     from tpopt.backend.library import convolution, gemm, linear, views
 
-    for family in (linear, convolution, gemm, views):
+    for family in (linear, convolution, gemm, views) if device == "cpu" else (gemm, views):
         family.candidates(program, found)
