@@ -28,7 +28,7 @@ from tpopt.ir.walk import freshen, is_literal, postorder, rebuild
 from tpopt.passes.fold_constants import MAX_BYTES
 from tpopt.rewrite import Numerics, Pass, Refusal, Trace
 from tpopt.rewrite.affine import Affine, affine_in, plus, times
-from tpopt.rewrite.contraction import Contraction, axis_of, body_over, contraction
+from tpopt.rewrite.contraction import Contraction, axis_of, contraction, read_once
 from tpopt.rewrite.stages import constant_tensors, free_iters, moved, reads_of, without_unread
 
 AFTER, BEFORE = "FoldAffineOfContraction", "FoldContractionOfAffine"
@@ -136,10 +136,12 @@ class _Folder:
             return Refusal("the product is an output of the program")
         if len(self.program.consumers[source]) > 1:
             return Refusal("the product has other readers")
-        loops = tuple(l for where in read.indices for l in stage.loops if where is index(l))
-        if len(set(loops)) != len(stage.loops) or len(loops) != source.rank:
+        places = read_once(read, stage.loops)
+        if places is None:
             return Refusal("the product is read through an index map")
-        inner = Compute(stage.outs, stage.loops, (body_over(self.products[source], loops),))
+        product = self.products[source]
+        body = freshen(product.bodies[0], [l.name for l in stage.loops])
+        inner = Compute(stage.outs, stage.loops, (moved(body, product.loops, places),))
         found = contraction(inner)
         assert found is not None, "a contraction stays one over other loops"
         if isinstance(found.form, Refusal):

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from tpopt.ir import Compute, Program, Read, Reduce, Scalar, Stage, Tensor, index
+from tpopt.ir import Compute, Program, Read, Reduce, Scalar, Stage, Tensor
 from tpopt.ir.walk import postorder, rebuild, stage_reads, tensors_of_indices
 from tpopt.rewrite import Numerics, Pass, Refusal, Trace
+from tpopt.rewrite.contraction import read_once
 from tpopt.rewrite.stages import moved, term_indices, without_unread
 
 
 @dataclass(frozen=True)
 class FusePointwise(Pass):
-    """Replaces the one read of a pointwise stage with its body when every element is read once.
+    """Replaces the one read of a pointwise stage with its body when no element is read twice.
 
-    The result is not stored, and nothing is computed twice: the read must run over each element of the tensor exactly
+    The result is not stored, and nothing is computed twice: the read must visit each element of the tensor at most
     once, in one stage. What a library call would cover is better left apart, so the cleanup pipelines do without this
     pass. A stage grows to at most ``max_terms`` terms. Numerics: exact.
 
@@ -76,9 +77,8 @@ class _Fuser:
         if len(around) > 1:
             return Refusal("the source is read in more than one reduction")
         scope = [*stage.loops, *(i for t in around.values() for i in t.iters)]
-        once = len(scope) == source.rank and {index(i) for i in scope} == set(reads[0].indices)
-        if not once or any(index(i.extent) is not index(source.shape[reads[0].indices.index(index(i))]) for i in scope):
-            return Refusal("the source is not read once for each element")
+        if read_once(reads[0], scope) is None:
+            return Refusal("the source is read more than once for an element")
         if len(terms) + len(postorder(self.pointwise[source].bodies[0])) > self.options.max_terms:
             return Refusal(f"the stage would have more than max_terms={self.options.max_terms} terms")
         return None

@@ -66,6 +66,14 @@ def test_a_loop_named_as_the_summed_iterator():
     assert outcome.stages.splitlines()[-1] == "z: f32[9,4] = L[k:9,o:4] sum[k0:8]{ x[k,k0] * z.weight[o,k0] }"
 
 
+def test_an_axis_of_extent_one_read_at_zero():
+    product = "y: f32[1,9,4] = L[n:1,i:9,o:4] sum[k:8]{ x[i,k] * w[o,k] }"
+    outcome = fold(f"{product}\nz: f32[1,9,4] = L[n:1,i:9,o:4] y[0,i,o] * s[o]")
+    assert outcome.stages.splitlines()[-1].startswith("z: f32[1,9,4] = L[n:1,i:9,o:4] sum[k:8]")
+    outcome = fold(f"{product}\nz: f32[9,4] = L[i:9,o:4] y[0,i,o] * s[o]")
+    assert outcome.stages.splitlines()[-1] == "z: f32[9,4] = L[i:9,o:4] sum[k:8]{ x[i,k] * z.weight[o,k] }"
+
+
 def test_a_scale_that_is_itself_computed_from_weights():
     outcome = fold(f"{PRODUCT}\nr: f32[4] = L[o:4] rsqrt(s[o] + 1e-05)\nz: f32[9,4] = L[i:9,o:4] y[i,o] * r[o]")
     assert "z.weight: f32[4,8] = L[i0:4,i1:8] w[i0,i1] * r[i0]" in outcome.stages

@@ -16,7 +16,7 @@ from tpopt.ir import Program
 from tpopt.options import Options
 from tpopt.report import VerificationRow
 from tpopt.rewrite import Timing, Trace
-from tpopt.runtime.compiled import Specialization
+from tpopt.runtime.compiled import Specialization, State
 
 _SHARE: Mapping[str, float] = MappingProxyType(
     {"trace": 0.0, "clean up": 0.2, "choose": 0.3, "verify": 0.6, "race": 0.9}
@@ -63,4 +63,5 @@ class Built:
     callable: Callable[..., Any]
     plan: Plan
     specialization: Specialization
+    state: State
     plain: Built | None = None

@@ -42,7 +42,7 @@ def build(attempt: Attempt) -> Built:
         attempt.built.plain = _built(attempt, beside, state)
     if attempt.options.verify:
         attempt.progress("verify")
-        verify_plan(attempt, attempt.built.callable)
+        verify_plan(attempt, special, state)
     return attempt.built
 
 
@@ -51,7 +51,7 @@ def _built(attempt: Attempt, special: Specialization, state: State) -> Built:
     again = _Respecialize(attempt, state)
     training = attempt.model
     callable_ = PlanCallable(special, attempt.traced.weights, state, lambda: training.training, again, attempt.model)
-    return Built(callable_, special.plan, special)
+    return Built(callable_, special.plan, special, state)
 
 
 def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Specialization, State]:
@@ -142,8 +142,7 @@ class _Respecialize:
             try:
                 special, _ = specialize(fresh, self._state.tensors)
                 if options.verify:
-                    callable_ = PlanCallable(special, {}, self._state, lambda: False, lambda a, k: None, fresh.model)
-                    verify_plan(fresh, callable_)
+                    verify_plan(fresh, special, self._state)
             except TpoptError:
                 continue
             return special

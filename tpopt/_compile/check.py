@@ -2,11 +2,100 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch.utils import _pytree as pytree
+
+from tpopt.backend.operators import inference
+from tpopt.errors import VerificationFailed
+from tpopt.report import VerificationRow
+from tpopt.rewrite.numerics import Numerics
+from tpopt.verify import Verification, check
+from tpopt.verify.report import failure
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tpopt._compile.attempt import Attempt
+    from tpopt.frontend import Traced
+    from tpopt.runtime.compiled import Specialization, State
+
+SHARE = 0.4
+"""Part of the time that is left which verification may use, and its bounds in seconds."""
+LEAST_SECONDS, MOST_SECONDS = 4.0, 20.0
 
 
-def verify_plan(attempt: Attempt, callable_: Any) -> None:
+def verify_plan(attempt: Attempt, special: Specialization, state: State) -> None:
     """Raises :class:`VerificationFailed`; the figures go to the attempt."""
+    traced = attempt.traced
+    assert traced is not None
+    remaining = SHARE * (attempt.deadline - time.perf_counter())
+    result = check(
+        _original(attempt, traced),
+        _candidate(special),
+        traced.algebra,
+        seed=attempt.options.seed,
+        tolerance=attempt.options.tolerance,
+        numerics=_label(attempt),
+        example_inputs=_example(attempt, traced, state),
+        strict=attempt.options.strict,
+        seconds=min(max(remaining, LEAST_SECONDS), MOST_SECONDS),
+    )
+    attempt.verification = _row(result)
+    if not result.passed:
+        raise VerificationFailed(failure(result, traced.algebra, _example(attempt, traced, state), None))
+
+
+def _row(result: Verification) -> VerificationRow:
+    return VerificationRow(
+        programs=result.programs,
+        l2_rel=result.l2_rel,
+        max_abs=result.max_abs,
+        tolerance=result.tolerance,
+        seed=result.seed,
+        passed=result.passed,
+    )
+
+
+def _label(attempt: Attempt) -> Numerics:
+    """The loosest label among the picked candidates and the passes."""
+    picked = attempt.choice.solution.picked if attempt.choice is not None else ()
+    return max([attempt.history.numerics, *(c.numerics for c in picked)])
+
+
+def _example(attempt: Attempt, traced: Traced, state: State) -> list[torch.Tensor]:
+    leaves = pytree.tree_leaves((attempt.args, attempt.kwargs))
+    tensors = [leaf.detach() for leaf, name in zip(leaves, traced.inputs, strict=True) if name is not None]
+    return [*tensors, *state.tensors.values()]
+
+
+def _original(attempt: Attempt, traced: Traced) -> Callable[..., Any]:
+    """The user's model on the program's inputs; updated buffers get the values given, the model keeps its own."""
+    buffers = [traced.algebra.origins[name].nodes[0] for name in traced.states]
+
+    def run(*tensors: torch.Tensor) -> Any:
+        given = iter(tensors)
+        leaves = [next(given) if name is not None else fixed for name, fixed in zip(traced.inputs, traced.fixed, strict=True)]
+        args, kwargs = pytree.tree_unflatten(leaves, traced.in_spec)
+        with torch.no_grad():
+            if not buffers:
+                return attempt.model(*args, **kwargs)
+            values = dict(zip(buffers, given, strict=True))
+            return torch.func.functional_call(attempt.model, values, args, kwargs)
+
+    return run
+
+
+def _candidate(special: Specialization) -> Callable[..., Any]:
+    """The bound plan on the program's inputs."""
+    users = len(special.guard.inputs)
+
+    def run(*tensors: torch.Tensor) -> Any:
+        sizes = special.guard.sizes(tensors[:users])
+        assert sizes is not None
+        with inference():
+            return special.bind(sizes)(list(tensors))
+
+    return run

@@ -44,7 +44,7 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
     if best == "plain":
         attempt.built, attempt.choice = runners["plain"], attempt.plain
         if attempt.options.verify:
-            verify_plan(attempt, runners["plain"].callable)
+            verify_plan(attempt, runners["plain"].specialization, runners["plain"].state)
         return ResultRow(
             status="optimized",
             reason="the original operators in one plan; no other cover was faster end to end",

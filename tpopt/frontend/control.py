@@ -139,12 +139,13 @@ def _program(name: str, inputs: Sequence[Tensor], stages: Sequence[Stage], outpu
 def _cond(call: Call, args: Sequence[Value], outs: tuple[Tensor, ...]) -> None:
     predicate, then, otherwise, operands = args
     if not isinstance(predicate, Tensor):
-        raise UnsupportedModel(f"{call.node.name}: its condition depends on dynamic extents; make them static or compare in a tensor")
+        truth = call.node.args[0].meta["val"]  # type: ignore[union-attr]
+        predicate = call.shared(_compute(call.fresh("predicate", (), DType.BOOL), lambda: call.translation.symbols.truth(truth)))
     bodies = [call.body(m, operands) for m in (then, otherwise)]
     captures = tuple(dict.fromkeys(t for b in bodies for t in b.captures(())))
     if predicate.rank:
-        one = Tensor(call.fresh("predicate", (), predicate.dtype).name, (), predicate.dtype)
-        predicate = call.shared(_compute(one, lambda: predicate.at([0] * predicate.rank)))
+        whole: Tensor = predicate
+        predicate = call.shared(_compute(call.fresh("predicate", (), whole.dtype), lambda: whole.at([0] * whole.rank)))
 
     def stage(form: Callable[[Body], list[Stage]]) -> Cond:
         yes, no = (_program(n, captures, form(b), b.outputs) for n, b in zip(("then", "otherwise"), bodies, strict=True))

@@ -56,6 +56,18 @@ class Symbols:
             raise UnsupportedModel(f"the run-time number {expression} has no algebra; make the dimensions in it static")
         return apply(name, *(self._float_term(a, shape_env) for a in expression.args))
 
+    def truth(self, value: torch.SymBool) -> Scalar:
+        """A condition on dynamic extents as a term of type bool."""
+        return self._truth(value.node.expr, value.node.shape_env)
+
+    def _truth(self, expression: Any, shape_env: Any) -> Scalar:
+        name = _TRUTHS.get(type(expression).__name__)
+        if name is None:
+            raise UnsupportedModel(f"the condition {expression} on dynamic extents has no algebra; make them static")
+        if name in ("and", "or", "not"):
+            return apply(name, *(self._truth(a, shape_env) for a in expression.args))
+        return apply(name, *(position(self._convert(a, shape_env)) for a in expression.args))
+
     def _symbol(self, expression: sympy.Symbol, shape_env: Any) -> Symbol:
         name = str(expression)
         if name not in self._known:
@@ -109,6 +121,14 @@ _FLOATS = MappingProxyType(
     {
         "Add": "add", "Mul": "mul", "Pow": "pow", "FloatPow": "pow", "FloatTrueDiv": "div", "IntTrueDiv": "div",
         "OpaqueUnaryFn_sqrt": "sqrt", "OpaqueUnaryFn_exp": "exp", "OpaqueUnaryFn_log": "log",
+    }
+)  # fmt: skip
+
+
+_TRUTHS = MappingProxyType(
+    {
+        "Equality": "eq", "Unequality": "ne", "StrictLessThan": "lt", "LessThan": "le", "StrictGreaterThan": "gt",
+        "GreaterThan": "ge", "And": "and", "Or": "or", "Not": "not",
     }
 )  # fmt: skip
 

@@ -34,6 +34,7 @@ _ASSERTIONS = (
     "aten.sym_constrain_range.default",
     "aten.sym_constrain_range_for_size.default",
 )
+_DATA = ("aten.item.default", "aten._local_scalar_dense.default")
 _FAILURES = (
     TpoptError,
     ValueError,
@@ -77,6 +78,7 @@ class Translation:
             return env[node.args[0]][node.args[1]]  # type: ignore[index]
         result = node.meta.get("val")
         if isinstance(result, torch.SymInt):
+            _refuse_data(node)
             return index(self.symbols.size(result))
         if isinstance(result, (int, float, bool)):
             return result
@@ -197,6 +199,14 @@ class Translation:
                 renamed[got] = Tensor(out.name, got.shape, got.dtype, got.layout, got.structure)
             final.append(renamed.get(got, got))
         return tuple(final), [map_stage_tensors(s, lambda t: renamed.get(t, t)) for s in stages]
+
+
+def _refuse_data(node: fx.Node) -> None:
+    """An integer read out of a tensor has no index. Raises :class:`UnsupportedModel` where more than checks use it."""
+    reads = isinstance(node.target, torch._ops.OpOverload) and target_name(node.target) in _DATA
+    if reads and not all(isinstance(u.meta.get("val"), torch.SymBool) or _asserts(u.target) for u in node.users):
+        lines = "; ".join(origin_of(node).lines)
+        raise UnsupportedModel(f"{node.name} reads an integer out of a tensor and computes with it ({lines})")
 
 
 def _asserts(target: Any) -> bool:

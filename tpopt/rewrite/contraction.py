@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
-from tpopt.ir import Apply, Compute, Iter, Read, Reduce, Scalar, Select, Tensor, index, postorder
-from tpopt.ir.walk import freshen, is_literal
+from tpopt.ir import Apply, Compute, Index, Iter, Read, Reduce, Scalar, Select, Tensor, index, postorder
+from tpopt.ir.walk import is_literal
 from tpopt.rewrite.affine import Affine, affine_in
 from tpopt.rewrite.rule import Refusal
-from tpopt.rewrite.stages import moved
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,27 @@ def contraction(stage: Compute) -> Contraction | None:
     return Contraction(stage.outs[0], stage.loops, sums[0].iters, factors, affine_in(stage.bodies[0], sums[0]))
 
 
-def body_over(stage: Compute, loops: tuple[Iter, ...]) -> Scalar:
-    """The body of a stage with one output over other loops, by position; bound iterators give way to their names."""
-    return moved(freshen(stage.bodies[0], [i.name for i in loops]), stage.loops, loops)
+def read_once(read: Read, scope: Sequence[Iter]) -> tuple[Index, ...] | None:
+    """Where a read visits each element at most once as ``scope`` runs: its indices, else ``None``.
+
+    Each index is an iterator of the scope, another one for each axis, or 0 on an axis of extent 1, for which an unused
+    iterator of extent 1 is put where there is one. Iterators of extent 1 alone may be left over.
+    """
+    left = list(scope)
+    places: list[Index] = []
+    for where, extent in zip(read.indices, read.tensor.shape, strict=True):
+        own = next((i for i in left if where is index(i)), None)
+        if own is None and not (extent == 1 and where.constant == 0):
+            return None
+        if own is not None:
+            left.remove(own)
+        places.append(where)
+    if any(i.extent != 1 for i in left):
+        return None
+    for axis, where in enumerate(places):
+        if where.constant == 0 and left:
+            places[axis] = index(left.pop(0))
+    return tuple(places)
 
 
 def factors_of(product: Scalar) -> tuple[Scalar, ...]:

@@ -74,11 +74,12 @@ def arange_step(ctx: Context, start: Operand, _end: Operand, step: Operand = 1, 
 
 
 def _progression(ctx: Context, start: Operand, step: Operand) -> Tensor:
-    """``start + step*i``: an index where both are integers, else computed in f64 and rounded once."""
-    if isinstance(start, (int, Index)) and isinstance(step, (int, Index)):
-        return ctx.pointwise(lambda i: position(index(start) + index(step) * i, ctx.dtype))
-    first, by = (broadcast(v, (), DType.F64) for v in (start, step))
-    return ctx.pointwise(lambda i: cast(first + by * position(i, DType.F64), ctx.dtype))
+    """``start + step*i``: an index where both are integers (or become so), else computed in f64 and rounded once."""
+    first, by = (int(v) if ctx.dtype.is_integer and isinstance(v, float) else v for v in (start, step))
+    if isinstance(first, (int, Index)) and isinstance(by, (int, Index)):
+        return ctx.pointwise(lambda i: position(index(first) + index(by) * i, ctx.dtype))
+    start_, step_ = (broadcast(v, (), DType.F64) for v in (start, step))
+    return ctx.pointwise(lambda i: cast(start_ + step_ * position(i, DType.F64), ctx.dtype))
 
 
 @lowers("aten.linspace.default")

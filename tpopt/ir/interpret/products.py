@@ -76,7 +76,7 @@ def _distributed(term: Select) -> list[Scalar] | None:
     """``select(g, a * b, 0)`` as guarded factors: each bound goes to the factors that depend on all its iterators.
 
     Bounds that fit no factor become a factor of zeros and ones. ``None`` where nothing would be gained: one read
-    that depends on every iterator of its guard.
+    that depends on every iterator of its guard, or a guarded literal already.
     """
     if not (isinstance(term.outside, Const) and term.outside.value == 0):
         return None
@@ -88,7 +88,7 @@ def _distributed(term: Select) -> list[Scalar] | None:
         for b in term.guard.bounds
     }
     rest = tuple(b for b, owned in owners.items() if not owned)
-    if len(factors) == 1 and not rest:
+    if len(factors) == 1 and (not rest or isinstance(inside, Const)):
         return None
     parts = [_guarded(tuple(b for b, o in owners.items() if n in o), f, term.outside) for n, f in enumerate(factors)]
     return [*parts, _guarded(rest, const(1, term.dtype), term.outside)] if rest else parts
