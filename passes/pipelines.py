@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tpopt.passes.collapse_deltas import CollapseDeltas
 from tpopt.passes.common_subexpressions import CommonSubexpressions
 from tpopt.passes.dead_code import DeadCode
 from tpopt.passes.fold_affine import FoldAffine
@@ -27,6 +28,8 @@ CLEANUP: Final[tuple[Pass, ...]] = (
 
 DEFAULT: Final[tuple[Pass, ...]] = (
     *CLEANUP,
+    CollapseDeltas(),  # what is left of a sum over one term is a view or a plain product
+    InlineViews(),  # so that the product stands beside its batch norm
     FoldConstants(),  # weight norms and quantized weights become the plain weights that the next pass looks for
     FoldAffine(),  # batch norms and scales go into the weights beside them
     MergeSharedGemms(),  # after folding: the weights and biases to join are those that will run

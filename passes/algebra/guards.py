@@ -209,7 +209,7 @@ def _larger(a: Index, b: Index) -> Index | None:
 
 @dataclass(frozen=True)
 class TightenGuard(TermRule):
-    """Replaces a ``select`` with one whose guard holds no proved or implied bound, or with the branch that is decided."""
+    """Replaces a ``select`` with one whose guard has no proved or implied bound, or with the branch that holds."""
 
     heads = (Select,)
 

@@ -62,6 +62,14 @@ def test_transposed_convolutions_take_their_batch_norms():
     assert bodies(optimized(model, torch.randn(2, 5, 3, 3)).after) == ["sum", "max", "sum"]
 
 
+def test_a_transposed_convolution_of_one_pixel_is_a_product():
+    model = nn.Sequential(nn.ConvTranspose2d(5, 8, 4), nn.BatchNorm2d(8), nn.ReLU())
+    outcome = optimized(model, torch.randn(2, 5, 1, 1))
+    product = "sum[c:5]{ input[i0,c,0,0] * _native_batch_norm_legit_no_training.0.weight[c,i1,i2,i3] }"
+    assert product in outcome.stages
+    assert bodies(outcome.after) == ["sum", "max"]
+
+
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()

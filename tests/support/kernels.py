@@ -50,7 +50,9 @@ class Offer:
 
     def contraction(self) -> Contraction:
         """The only contraction, its weight on the right."""
-        (stage,) = (s for s in self.cleaned.stages if isinstance(s, Compute) and not isinstance(match_contraction(s), str))
+        (stage,) = (
+            s for s in self.cleaned.stages if isinstance(s, Compute) and not isinstance(match_contraction(s), str)
+        )
         match = match_contraction(stage)
         assert isinstance(match, Contraction)
         return match if match.right.tensor in self.cleaned.weights else match.swapped()
@@ -61,7 +63,9 @@ class Offer:
         named = {**names, **values}
         call = self.binder().bind(planned(candidate), {})
         with torch.no_grad():
-            args, kwargs = call.fill(lambda n: named[n.removesuffix(".cl")] if n.removesuffix(".cl") in named else self.weights()[n])
+            args, kwargs = call.fill(
+                lambda n: named[n.removesuffix(".cl")] if n.removesuffix(".cl") in named else self.weights()[n]
+            )
             return flatten_outputs(call.function(*args, **kwargs))[0]
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -80,7 +84,10 @@ class Offer:
 
 
 def offer(
-    function: Callable[..., Any], *args: torch.Tensor, parts: tuple[torch.nn.Module, ...] = (), pipeline: str = "default"
+    function: Callable[..., Any],
+    *args: torch.Tensor,
+    parts: tuple[torch.nn.Module, ...] = (),
+    pipeline: str = "default",
 ) -> Offer:
     """Traces ``function(*parts, *args)``, cleans it up and asks every library."""
     model = Wrapped(function, *parts).eval()

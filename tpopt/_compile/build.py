@@ -16,10 +16,10 @@ from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
 from tpopt.backend.machine import machine_fingerprint, synchronizer
 from tpopt.backend.profile import Profiler
-from tpopt.choose.choose import Choice, choose, gather, only_originals
+from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
-from tpopt.errors import TpoptError, UnsupportedModel
+from tpopt.errors import TpoptError, UnsupportedModel, VerificationFailed
 from tpopt.frontend import Traced, trace
 from tpopt.ir import Program
 from tpopt.ir.aten import from_numpy
@@ -29,6 +29,8 @@ from tpopt.runtime.guards import InputGuard
 from tpopt.store.records import Records
 
 MAX_SPECIALIZATIONS = 8
+MAX_CHOICES = 3
+"""Choices that verification may turn down for their accuracy before the original is handed out."""
 
 
 def build(attempt: Attempt) -> Built:
@@ -42,8 +44,37 @@ def build(attempt: Attempt) -> Built:
         attempt.built.plain = _built(attempt, beside, state)
     if attempt.options.verify:
         attempt.progress("verify")
-        verify_plan(attempt, special, state)
+        _verified(attempt, special, state)
     return attempt.built
+
+
+def _verified(attempt: Attempt, special: Specialization, state: State) -> None:
+    """Verifies; where a plan loses too much accuracy, the next choice does without what loses most of it."""
+    assert attempt.built is not None
+    for _ in range(MAX_CHOICES):
+        try:
+            return verify_plan(attempt, special, state)
+        except VerificationFailed:
+            again = _choose_again(attempt)
+            if again is None:
+                raise
+        attempt.choice = again
+        special = Specialization(again.plan, special.binder, special.signature, special.states, special.guard.device)
+        plain = attempt.built.plain
+        attempt.built = _built(attempt, special, state)
+        attempt.built.plain = plain
+    return verify_plan(attempt, special, state)
+
+
+def _choose_again(attempt: Attempt) -> Choice | None:
+    row = attempt.verification
+    if row is None or not row.l2_rel or not row.tolerance or row.l2_rel <= row.tolerance:
+        return None
+    assert attempt.traced is not None
+    assert attempt.cleaned is not None
+    assert attempt.choice is not None
+    excess = row.l2_rel / row.tolerance
+    return choose_again(attempt.traced.original, attempt.cleaned, attempt.choice, attempt.sizes, excess)
 
 
 def _built(attempt: Attempt, special: Specialization, state: State) -> Built:

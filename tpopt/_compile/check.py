@@ -77,7 +77,9 @@ def _original(attempt: Attempt, traced: Traced) -> Callable[..., Any]:
 
     def run(*tensors: torch.Tensor) -> Any:
         given = iter(tensors)
-        leaves = [next(given) if name is not None else fixed for name, fixed in zip(traced.inputs, traced.fixed, strict=True)]
+        leaves = [
+            next(given) if name is not None else fixed for name, fixed in zip(traced.inputs, traced.fixed, strict=True)
+        ]
         args, kwargs = pytree.tree_unflatten(leaves, traced.in_spec)
         with torch.no_grad():
             if not buffers:

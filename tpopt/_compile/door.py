@@ -67,7 +67,9 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
     """The verdict, and the callable when it is ``optimized``."""
     built = None
     try:
-        built = build(attempt)
+        build(attempt)
+        built = attempt.built
+        assert built is not None
         attempt.progress("race")
         result = (
             race(attempt, built)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
@@ -9,6 +10,7 @@ from tpopt.backend.library import library_candidates
 from tpopt.backend.plan import Plan
 from tpopt.choose.assemble import assemble
 from tpopt.choose.candidate import Candidate, Candidates, Price, Value
+from tpopt.choose.careful import longest_allowed, reduction_length
 from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.originals import original_candidates
 from tpopt.choose.pricing import Pricer
@@ -53,11 +55,32 @@ def _exclude(found: Candidates, cleaned: Program, original: Program, patterns: t
 
 def choose(original: Program, cleaned: Program, found: Candidates, pricer: Pricer) -> Choice:
     """Prices and solves. The plan has the signature of ``original`` and the weights of both programs that it uses."""
+    return _solved(original, cleaned, found, pricer.run(found))
+
+
+def _solved(original: Program, cleaned: Program, found: Candidates, prices: dict[str, Price]) -> Choice:
     whole = replace(original, weights=_weights(original, cleaned))
     given = frozenset(Value(t.name) for t in (*whole.inputs, *whole.weights))
-    prices = pricer.run(found)
     solution = solve(found.admitted, prices, given, [Value(t.name) for t in whole.outputs])
     return Choice(assemble(whole, solution.picked, prices, given), solution, found, prices)
+
+
+def choose_again(
+    original: Program, cleaned: Program, before: Choice, sizes: Mapping[str, int], excess: float
+) -> Choice | None:
+    """The choice without the kernels whose long sums made the error ``excess`` times too large; ``None`` when none is left to bar."""
+    limit = longest_allowed(before.solution.picked, sizes, excess)
+    if limit is None:
+        return None
+    found = Candidates(refused=list(before.found.refused))
+    for candidate in before.found.admitted:
+        length = reduction_length(candidate, sizes)
+        if length > limit or (length and not limit):
+            reason = f"verification: sums of {length} terms in one accumulator lose too much accuracy in this model"
+            found.refuse(candidate.name, candidate.kind, candidate.covers, reason)
+        else:
+            found.add(candidate)
+    return _solved(original, cleaned, found, before.prices)
 
 
 def only_originals(original: Program, found: Candidates, prices: dict[str, Price]) -> Choice | None:

@@ -6,6 +6,7 @@ from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Va
 from tpopt.choose.keys import opaque_key
 from tpopt.ir import Opaque, Program, Tensor
 from tpopt.ir.walk import stage_reads
+from tpopt.rewrite.numerics import Numerics
 
 _KEEPS_CHANNELS_LAST = frozenset(
     """
@@ -15,7 +16,7 @@ _KEEPS_CHANNELS_LAST = frozenset(
     sqrt.default rsqrt.default pow.Tensor_Scalar maximum.default minimum.default where.self dropout.default
     max_pool2d.default avg_pool2d.default adaptive_avg_pool2d.default batch_norm.default
     _native_batch_norm_legit_no_training.default cat.default upsample_nearest2d.vec upsample_bilinear2d.vec
-    conv2d.default conv2d.padding convolution.default pixel_shuffle.default
+    pixel_shuffle.default
     """.split()
 )
 """Operators whose ATen kernels take and yield channels-last without a conversion (seen in torch 2.13's CPU kernels)."""
@@ -58,7 +59,8 @@ def original_candidates(original: Program, found: Candidates) -> None:
             last = tuple(Value(o.name, CHANNELS_LAST if o.rank == 4 else ROW) for o in stage.outs)
             wants = tuple(Value(t.name, CHANNELS_LAST if t.rank == 4 else ROW) for t in reads)
             key = opaque_key(stage, CHANNELS_LAST)
-            found.add(Candidate(f"{name}:channels-last", "original", stage, wants, last, key, covers=covers))
+            label = Numerics.REASSOCIATING  # pooling sums a window in another order
+            found.add(Candidate(f"{name}:channels-last", "original", stage, wants, last, key, label, covers))
 
 
 def _all_images(tensors: list[Tensor] | tuple[Tensor, ...]) -> bool:

@@ -118,7 +118,7 @@ def planned(candidate: Candidate) -> Opaque | Kernel:
 
 
 def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    """Competitors for the same first value; a group comes after every group that makes what one of its members needs."""
+    """Competitors for the same first value; a group comes after those that make what one of its members needs."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.produces[0].name if candidate.produces else candidate.name, []).append(candidate)

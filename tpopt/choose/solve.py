@@ -1,8 +1,8 @@
 """The constraint program: the cheapest set of candidates that produces every output.
 
 A candidate is a boolean. What a picked candidate needs must be produced by a picked candidate (or be given); every
-output must be produced. A tensor has at most one kernel that computes it (its other layout is a conversion away); what a
-wide cover computes inside is not counted, so recomputation by overlap is allowed. Because the candidates for one tensor
+output must be produced. A tensor has at most one kernel that computes it (its other layout is a conversion away); what
+a wide cover computes inside is not counted, so recomputation by overlap is allowed. Because the candidates for one tensor
 exclude each other, their needs add up: that makes the linear relaxation tight. Candidates form no cycles: each produces
 values that come later than what it needs, in an order that every solution shares, and no conversion feeds a conversion.
 Source of the formulation: tree covering as a set-cover program.

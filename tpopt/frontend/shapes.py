@@ -61,10 +61,8 @@ def slice_start(start: IndexLike | None, extent: Size, out: Size, step: int) -> 
 
 
 def wrapped(position: IndexLike, extent: Size) -> Index:
-    """A position counted from the end where it is negative. Raises :class:`NoAlgebra` where its sign is open."""
+    """A position counted from the end where it is negative; torch has checked that it is within the axis."""
     where = index(position)
     if nonnegative(where):
         return where
-    if nonnegative(-where - 1):
-        return where + extent
-    raise NoAlgebra(f"whether position {position} counts from the end depends on the symbols")
+    return where + extent if nonnegative(-where - 1) else where % extent

@@ -15,8 +15,11 @@ from tpopt.errors import UnsupportedModel
 from tpopt.ir.build import apply, position
 from tpopt.ir.division import floordiv, mod
 from tpopt.ir.dtypes import DType
-from tpopt.ir.index import Index, Size, Symbol, index, multiply, size
-from tpopt.ir.terms import Scalar, const
+from tpopt.ir.index import Index, Lookup, Size, Symbol, index, multiply, size
+from tpopt.ir.terms import Scalar, Tensor, const
+
+_FAR = 1 << 62
+"""Bounds of an integer that nothing bounds."""
 
 
 class Symbols:
@@ -24,6 +27,16 @@ class Symbols:
 
     def __init__(self) -> None:
         self._known: dict[str, Symbol] = {}
+        self._read: dict[str, Index] = {}
+
+    def read_out(self, value: torch.SymInt, source: Tensor) -> Index:
+        """An integer read out of a tensor of one element: a lookup, also wherever torch's expressions name it."""
+        bounds = value.node.shape_env.bound_sympy(value.node.expr)
+        low = int(bounds.lower) if bounds.lower.is_Integer else -_FAR
+        high = int(bounds.upper) + 1 if bounds.upper.is_Integer else _FAR
+        found = index(Lookup(source, (index(0),) * source.rank, index(max(low, -_FAR)), index(min(high, _FAR))))
+        self._read[str(value.node.expr)] = found
+        return found
 
     @property
     def all(self) -> tuple[Symbol, ...]:
@@ -92,7 +105,7 @@ class Symbols:
         if expression.is_Integer:
             return index(int(expression))
         if expression.is_Symbol:
-            return index(self._symbol(expression, shape_env))
+            return self._read.get(str(expression)) or index(self._symbol(expression, shape_env))
         if isinstance(expression, (TruncToInt, FloorToInt, CeilToInt)):
             up = isinstance(expression, CeilToInt)
             return -self._floor_of(-expression.args[0], shape_env) if up else self._floor_of(expression.args[0], shape_env)

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from tpopt.errors import InvalidProgram, TpoptError, UnsupportedModel
 from tpopt.frontend.context import Context, Nested
@@ -20,8 +21,9 @@ from tpopt.frontend.own_weights import OwnWeights
 from tpopt.frontend.registry import NoAlgebra, lowerings
 from tpopt.frontend.sources import origin_of
 from tpopt.frontend.symbols import Symbols
-from tpopt.ir import Builder, Index, Opaque, Origin, Stage, Tensor, compute, index
+from tpopt.ir import Builder, Index, Lookup, Opaque, Origin, Stage, Tensor, compute, index
 from tpopt.ir.aten import encode, from_torch_dtype, target_name
+from tpopt.ir.index import walk_atoms
 from tpopt.ir.program import Array
 from tpopt.ir.stages import Attribute
 from tpopt.ir.walk import map_stage_tensors
@@ -78,7 +80,8 @@ class Translation:
             return env[node.args[0]][node.args[1]]  # type: ignore[index]
         result = node.meta.get("val")
         if isinstance(result, torch.SymInt):
-            _refuse_data(node)
+            if _target(node) in _DATA:
+                return self.symbols.read_out(result, env[node.args[0]])  # type: ignore[index]
             return index(self.symbols.size(result))
         if isinstance(result, (int, float, bool)):
             return result
@@ -112,6 +115,9 @@ class Translation:
         origin = origin_of(node)
         used = used_results(node, len(outs))
         lowered, stages, reason = self.lower(node, outs, used, args, kwargs)
+        by_algebra = _depends_on_data((args, kwargs))
+        if lowered is None and by_algebra:
+            raise UnsupportedModel(f"{target} takes an integer read out of a tensor ({'; '.join(origin.lines)}): {reason}")
         if lowered is None:
             self.originals.append(call)
             self.builder.add(call)
@@ -122,7 +128,7 @@ class Translation:
                 self.builder.add(stage)
                 self.origins.update(dict.fromkeys((o.name for o in stage.outs), origin))
             if any(o is not None and lowered[k] is o for k, o in enumerate(outs)):
-                self.originals.append(call)
+                self.originals += stages if by_algebra else [call]
         self.origins.update(dict.fromkeys((o.name for o in outs if o is not None), origin))
         return lowered[0] if shape == "tensor" else tuple(lowered)
 
@@ -139,7 +145,10 @@ class Translation:
         ), "tuple"
 
     def _tensor(self, name: str, value: torch.Tensor) -> Tensor:
-        return Tensor(name, self.symbols.shape(value), from_torch_dtype(value.dtype))
+        shape = self.symbols.shape(value)
+        if _depends_on_data(shape):
+            raise UnsupportedModel(f"the shape of {name} depends on an integer read out of a tensor")
+        return Tensor(name, shape, from_torch_dtype(value.dtype))
 
     def _original(self, target: str, outs: Sequence[Tensor | None], args: Any, kwargs: Any, node: fx.Node) -> Opaque:
         effectful = torch.Tag.nondeterministic_seeded in node.target.tags or node.target._schema.is_mutable  # type: ignore[union-attr]
@@ -201,12 +210,14 @@ class Translation:
         return tuple(final), [map_stage_tensors(s, lambda t: renamed.get(t, t)) for s in stages]
 
 
-def _refuse_data(node: fx.Node) -> None:
-    """An integer read out of a tensor has no index. Raises :class:`UnsupportedModel` where more than checks use it."""
-    reads = isinstance(node.target, torch._ops.OpOverload) and target_name(node.target) in _DATA
-    if reads and not all(isinstance(u.meta.get("val"), torch.SymBool) or _asserts(u.target) for u in node.users):
-        lines = "; ".join(origin_of(node).lines)
-        raise UnsupportedModel(f"{node.name} reads an integer out of a tensor and computes with it ({lines})")
+def _target(node: fx.Node) -> str:
+    return target_name(node.target) if isinstance(node.target, torch._ops.OpOverload) else ""
+
+
+def _depends_on_data(values: Any) -> bool:
+    """Whether an argument is an integer read out of a tensor, which a call cannot be given by value."""
+    leaves = pytree.tree_leaves(values)
+    return any(isinstance(a, Lookup) for v in leaves if isinstance(v, Index) for a in walk_atoms(v))
 
 
 def _asserts(target: Any) -> bool:

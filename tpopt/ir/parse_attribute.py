@@ -41,7 +41,9 @@ class AttributeReader(TermReader):
         if kind not in KINDS:
             raise self.tokens.unknown("structure", kind, KINDS, at)
         self.tokens.next()
+        self.deeper()
         parameters = self.listed(self._parameter, ")") if self.tokens.accept("(") else ()
+        self.shallower()
         return Structure(kind, parameters)
 
     def string(self, what: str) -> str:
@@ -132,7 +134,7 @@ class AttributeReader(TermReader):
             if not tokens.accept(","):
                 break
         tokens.expect(")", "or ','")
-        self._depth -= 1
+        self.shallower()
         return tuple(found)
 
 

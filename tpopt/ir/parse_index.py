@@ -46,7 +46,7 @@ class IndexReader:
             negative = self.tokens.next() == "-"
             part = self._product()
             total = add(total, -part if negative else part)
-        self._depth -= 1
+        self.shallower()
         return total
 
     def size(self) -> Size:
@@ -96,10 +96,14 @@ class IndexReader:
         return self.listed(one, "]")
 
     def deeper(self) -> None:
-        """Counts a level of nesting; the caller takes it back with ``_depth -= 1``."""
+        """Counts a level of nesting; :meth:`shallower` takes it back."""
         self._depth += 1
         if self._depth > DEEPEST:
             raise self.tokens.error(f"nested deeper than {DEEPEST} levels; name the parts with 'let $0: type = …'")
+
+    def shallower(self) -> None:
+        """Leaves a level of nesting."""
+        self._depth -= 1
 
     def located(self, at: int, build: Callable[[], T]) -> T:
         """Runs a constructor; what it refuses becomes a :class:`ParseError` at token ``at``."""

@@ -135,10 +135,12 @@ class StageReader(AttributeReader):
         if self.tokens.text == "defines" and self.tokens.ahead()[1] == "{":
             self.tokens.next()
             self.tokens.next()
+            self.deeper()
             outer, self.scope = self.scope, Scope(by_name(reads), self.scope.symbols)
             while not self.tokens.accept("}"):
                 defines.append(self.stage())
             self.scope = outer
+            self.shallower()
         return Kernel(outs, implementation, reads, tuple(defines), parameters, layouts)
 
     def _opaque(self, outs: tuple[Tensor, ...]) -> Stage:
@@ -183,7 +185,7 @@ class StageReader(AttributeReader):
         self.tokens.expect("{", "before a nested program")
         self.deeper()
         found = self.program()
-        self._depth -= 1
+        self.shallower()
         self.tokens.expect("}", "after a nested program")
         return found
 

@@ -89,7 +89,7 @@ class TermReader(IndexReader):
                 chain[1].append(right)
                 continue
             chain = (name, [self._joined(*chain) if chain else left, right], at)
-        self._depth -= 1
+        self.shallower()
         return self._joined(*chain) if chain else left
 
     def _unary(self) -> Operand:
@@ -102,7 +102,7 @@ class TermReader(IndexReader):
             return self._literal(-float(tokens.next()) if not tokens.text.isdigit() else -int(tokens.next()), at)
         self.deeper()
         operand = self._binary(UNARY)
-        self._depth -= 1
+        self.shallower()
         return self._joined("neg", [operand], at)
 
     def _atom(self) -> Operand:

@@ -19,7 +19,7 @@ from tpopt.ir.walk import children, own_indices, postorder
 
 LONG = 48
 """A shared sub-term that prints to more characters than this gets a name."""
-DEEP = 24
+DEEP = 20
 """A sub-term nested deeper than this gets a name; well below what :mod:`tpopt.ir.parse_term` can read."""
 
 INFIX = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "add": "+", "sub": "-", "mul": "*", "div": "/"}

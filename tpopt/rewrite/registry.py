@@ -21,6 +21,7 @@ PASS_GROUP, PIPELINE_GROUP = "tpopt.passes", "tpopt.pipelines"
 
 PASSES: Mapping[str, str] = MappingProxyType(
     {
+        "collapse-deltas": "tpopt.passes.collapse_deltas:CollapseDeltas",
         "common-subexpressions": "tpopt.passes.common_subexpressions:CommonSubexpressions",
         "dead-code": "tpopt.passes.dead_code:DeadCode",
         "fold-affine": "tpopt.passes.fold_affine:FoldAffine",

@@ -58,6 +58,7 @@ class StageTerms:
                 mask |= masks[child]
             if isinstance(term, Reduce):
                 mask &= ~self._mask_of(term.iters)
+                masks[shared(term)] = mask
             masks[term] = mask
         return masks
 
