@@ -18,13 +18,15 @@ def _efficiency() -> Mapping[str, float]:
 class Balance:
     """A machine: multiply-adds and bytes a microsecond, and the microseconds one call costs.
 
-    The defaults are a 2-core AVX-512 server (90 GMAC/s, 33 GB/s, 2 µs): fixed, so that choices by the model alone are
-    the same everywhere. ``efficiency`` is the share of the peak that kernels of a kind reach on long loops.
+    ``call_us`` is an operator's overhead, ``primitive_us`` a oneDNN primitive's. The defaults are a 2-core AVX-512 server
+    (90 GMAC/s, 33 GB/s, 2 and 12 µs): fixed, so that choices by the model alone are the same everywhere. ``efficiency`` is
+    the share of the peak that kernels of a kind reach on long loops.
     """
 
     macs_per_us: float = 90e3
     bytes_per_us: float = 33e3
     call_us: float = 2.0
+    primitive_us: float = 12.0
     efficiency: Mapping[str, float] = field(default_factory=_efficiency)
 
 
@@ -38,4 +40,5 @@ class RooflineModel:
         """Microseconds of one call: ``macs`` multiply-adds, ``flops`` other operations, ``traffic`` bytes."""
         reached = self.balance.efficiency.get(kind, 0.5)
         arithmetic = (macs + flops / 2) / (self.balance.macs_per_us * reached)
-        return max(arithmetic, traffic / self.balance.bytes_per_us) + self.balance.call_us
+        overhead = self.balance.primitive_us if kind == "onednn" else self.balance.call_us
+        return max(arithmetic, traffic / self.balance.bytes_per_us) + overhead

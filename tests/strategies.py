@@ -62,7 +62,9 @@ def points(variables: dict[str, Iter | Symbol]) -> Iterator[dict[str, int]]:
     """Every assignment of the variables (symbols without an upper bound: the first few)."""
     symbols = [v for v in variables.values() if isinstance(v, Symbol)]
     iterators = [v for v in variables.values() if isinstance(v, Iter)]
-    for chosen in itertools.product(*(range(s.low, (s.low + REACH if s.high is None else s.high) + 1) for s in symbols)):
+    for chosen in itertools.product(
+        *(range(s.low, (s.low + REACH if s.high is None else s.high) + 1) for s in symbols)
+    ):
         values = {s.name: v for s, v in zip(symbols, chosen, strict=True)}
         extents = [e if isinstance(e, int) else values[str(e)] for e in (i.extent for i in iterators)]
         for positions in itertools.product(*map(range, extents)):

@@ -103,7 +103,7 @@ class EvaluateConstant(TermRule):
 
     def check(self, match: Match) -> Refusal | None:
         if evaluate(match.function, match.values, match.of) is None:
-            return Refusal(f"{match.function} of {match.of} literals has no single correct result")
+            return Refusal(f"{match.function} of {match.of} literals is left to run time")
         return None
 
     def rewrite(self, match: Match) -> Scalar:

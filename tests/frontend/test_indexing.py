@@ -6,7 +6,7 @@ from frontend.checking import check_lowering, check_table
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(deprecated|beta):UserWarning")  # what torch says of its own operators
 aten = torch.ops.aten
-I = torch.tensor([[0, 2], [-1, 1]])  # noqa: E741
+I = torch.tensor([[0, 2], [-1, 1]])
 J = torch.tensor([1, -3])
 MASK = torch.tensor([[True, False, True, True], [False, False, True, False], [True, True, False, False]])
 

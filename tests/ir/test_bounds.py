@@ -6,7 +6,21 @@ import pytest
 from hypothesis import given
 from strategies import ITERATORS, REACH, SYMBOLS, Expression, expressions, points
 
-from tpopt.ir import DType, Index, Iter, Lookup, Symbol, floordiv, guard, index, interval, mod, nonnegative, tensor, within
+from tpopt.ir import (
+    DType,
+    Index,
+    Iter,
+    Lookup,
+    Symbol,
+    floordiv,
+    guard,
+    index,
+    interval,
+    mod,
+    nonnegative,
+    tensor,
+    within,
+)
 from tpopt.ir.bounds import minimum, outside
 from tpopt.ir.build import FALSE
 from tpopt.ir.index import evaluate

@@ -69,7 +69,10 @@ SHAPES = [(), (5,), (2, 3), (3, 1, 4), (2, 3, 4, 5), (S0, 3), (3, S0), (S0, S1, 
 def test_unravelling_a_linear_position_gives_the_indices(shape: tuple[int | Symbol, ...]):
     where = tuple(Iter(f"i{n}", size(e)) for n, e in enumerate(shape))
     expected = tuple(index(0 if i.extent == 1 else i) for i in where)
-    assert tuple(substitute(u, {i: 0 for i in where if i.extent == 1}) for u in unravel(linear(where, shape), shape)) == expected
+    assert (
+        tuple(substitute(u, {i: 0 for i in where if i.extent == 1}) for u in unravel(linear(where, shape), shape))
+        == expected
+    )
 
 
 def test_linear_position_of_unravelled_indices_has_the_value_of_the_position():
@@ -123,7 +126,9 @@ def test_indices_print_with_the_parentheses_they_need(built: Index, text: str):
 @pytest.mark.parametrize("denominator", [0, -2])
 @pytest.mark.parametrize("divide", [floordiv, mod])
 def test_denominators_must_be_positive(divide, denominator: int):
-    with pytest.raises(InvalidProgram, match=f"division of an index by {denominator}: the denominator must be positive"):
+    with pytest.raises(
+        InvalidProgram, match=f"division of an index by {denominator}: the denominator must be positive"
+    ):
         divide(I, denominator)
 
 

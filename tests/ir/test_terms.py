@@ -130,7 +130,7 @@ def test_constructors_leave_out_what_does_nothing():
     assert select(guard((1, I, 9)), x, x) is x
     assert guard((7, I, 9), (1, I, 9)).bounds == (FALSE,)
     assert position(3) is Const(3, DType.I64)
-    assert position(3, DType.F32) is Cast(DType.F32, Const(3, DType.I64))
+    assert position(3, DType.F32) is Const(3.0, DType.F32)
     assert position(3, DType.I8) is Const(3, DType.I8)
     assert iters("k", (3, index(4))) == (Iter("k0", 3), Iter("k1", 4))
 

@@ -2,7 +2,22 @@ from __future__ import annotations
 
 import pytest
 
-from tpopt.ir import Apply, Const, DType, Index, Iter, Lookup, Reduce, Symbol, Tensor, guard, index, select, tensor, total
+from tpopt.ir import (
+    Apply,
+    Const,
+    DType,
+    Index,
+    Iter,
+    Lookup,
+    Reduce,
+    Symbol,
+    Tensor,
+    guard,
+    index,
+    select,
+    tensor,
+    total,
+)
 from tpopt.ir.parse import parse_program, parse_stage, parse_term
 from tpopt.ir.term_text import print_term
 from tpopt.ir.walk import (
@@ -138,7 +153,16 @@ k: f32[7] = kernel "gemv"(x, w) defines {
 }
 o: f32[7] = opaque aten.add.Tensor(y, (v, 1), other=k)
 return o"""
-READS = [["x", "w"], ["w", "y", "ids", "places"], ["w", "x", "s"], ["flag", "s", "w"], ["y"], ["y"], ["x", "w"], ["y", "v", "k"]]
+READS = [
+    ["x", "w"],
+    ["w", "y", "ids", "places"],
+    ["w", "x", "s"],
+    ["flag", "s", "w"],
+    ["y"],
+    ["y"],
+    ["x", "w"],
+    ["y", "v", "k"],
+]
 
 
 def test_every_stage_tells_what_it_reads():

@@ -102,7 +102,7 @@ def test_simplifies(before: str, after: str, dtype: str):
         ("x[i] + 0.0", "f32", "x + 0.0 turns -0.0 into 0.0"),
         ("x[i] - -0.0", "f32", "x - -0.0 turns -0.0 into 0.0"),
         ("h[i] / 65536.0", "f16", "1 / 65536.0 is no normal f16"),
-        ("x[i] + exp(2.0)", "f32", "exp of f32 literals has no single correct result"),
+        ("x[i] + exp(2.0)", "f32", "exp of f32 literals is left to run time"),
         ("n[i] + i32(1e10:f32)", "i32", "10000000000.0 is no i32"),
         ("pow(z[i], 2.0)", "c64", "a complex power is computed by logarithms"),
         ("select(2 <= i < 9, select(0 <= n[n[i]{0:8}]{0:8} < 4, x[i], 0.0), 0.0)", "f32", "the inner guard looks values up where the outer one holds"),

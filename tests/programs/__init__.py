@@ -9,7 +9,6 @@ from types import MappingProxyType
 
 from programs import algebra, control, nested, pointwise, views
 from programs.maker import FLOATS, INTEGERS, Made, Maker
-
 from tpopt.ir import Alias, DType, Program, Symbol
 
 __all__ = ["Made", "random_program"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
+
 from programs.expressions import Expr
 from programs.maker import FLOATS, Env, Maker, Value
 from programs.pointwise import stage
-
 from tpopt.ir import Apply, DType, Index, Iter, Lookup, Position, Reduce, Scalar, const, guard, index, select
 from tpopt.ir.build import linear, total
 

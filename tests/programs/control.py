@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from programs.maker import Env, Maker, Value
 
+from programs.maker import Env, Maker, Value
 from tpopt.ir import (
     Builder,
     Compute,

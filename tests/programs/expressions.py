@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from programs.maker import Env, Maker, Value, aligned, torch_type
 
+from programs.maker import Env, Maker, Value, aligned, torch_type
 from tpopt.ir import DType, Iter, Scalar, apply, cast, const, guard, index, position, select, where
 from tpopt.ir.index import evaluate
 
@@ -198,7 +198,9 @@ def divided(m: Maker, a: Expr) -> Expr:
     by, top = m.random.choice((0.7, 1.3)), 2 * a.bound + 2
     rounded = {"floordiv": "floor", "truncdiv": "trunc"}
     name = m.random.choice(("floordiv", "truncdiv", "mod", "fmod"))
-    how = {"mod": torch.remainder, "fmod": torch.fmod}.get(name, lambda x, y: torch.div(x, y, rounding_mode=rounded[name]))
+    how = {"mod": torch.remainder, "fmod": torch.fmod}.get(
+        name, lambda x, y: torch.div(x, y, rounding_mode=rounded[name])
+    )
     number = Expr(const(by, a.dtype), lambda e: torch.tensor(by, dtype=torch.float64), by, by, exact=True)
     return binary(plus(a, 0.01), number, name, how, -top, top)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import torch
+
 from programs.expressions import Expr
 from programs.maker import Env, Maker, Value
 from programs.pointwise import stage
-
 from tpopt.ir import DType, Iter, Reduce, apply, const, guard, index, select
 from tpopt.ir.build import total
 
 
 def _row(m: Maker) -> Value | None:
     """A float tensor whose last axis is not empty."""
-    return m.pick(lambda v: bool(v.shape) and v.dtype in (DType.F32, DType.F64) and v.bound < 50 and m.dim(v.shape[-1]) > 0)
+    return m.pick(
+        lambda v: bool(v.shape) and v.dtype in (DType.F32, DType.F64) and v.bound < 50 and m.dim(v.shape[-1]) > 0
+    )
 
 
 def softmax(m: Maker) -> None:

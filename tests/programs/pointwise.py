@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+
 from programs.expressions import (
     Expr,
     binary,
@@ -23,7 +24,6 @@ from programs.expressions import (
     where_we_are,
 )
 from programs.maker import FLOATS, INTEGERS, Maker, Value
-
 from tpopt.ir import Compute, DType, Iter, Size, Tensor
 
 RANGE = {DType.I64: 2**62, DType.I32: 2**30, DType.I16: 2**14, DType.I8: 127, DType.U8: 255}
@@ -73,7 +73,6 @@ def integer_step(m: Maker, a: Expr, b: Expr) -> Expr:
 
 def _number(value: int, dtype: DType):
     from programs.maker import torch_type
-
     from tpopt.ir import const
 
     return const(value, dtype), lambda e: torch.tensor(value, dtype=torch_type(dtype)), min(value, 0), value, True

@@ -85,5 +85,7 @@ def test_the_canonical_form_is_valid_computes_the_same_and_is_its_own(chunk: int
         form = canonical(one.program).validate()
         assert str(canonical(form)) == str(form)
         assert structural_equal(form, one.program)
-        constants = {w.name: one.program.constants[v.name] for w, v in zip(form.weights, one.program.weights, strict=True)}
+        constants = {
+            w.name: one.program.constants[v.name] for w, v in zip(form.weights, one.program.weights, strict=True)
+        }
         assert_same(one, interpret(replace(form, constants=constants), one.inputs, opaque=run_opaque), one.torch())

@@ -58,24 +58,19 @@ class Offer:
         return match if match.right.tensor in self.cleaned.weights else match.swapped()
 
     def run(self, candidate: Candidate, **values: torch.Tensor) -> torch.Tensor:
-        """What a candidate makes of the arguments and of other values by name."""
-        names = dict(zip((t.name for t in self.traced.algebra.inputs), self.args, strict=True))
-        named = {**names, **values}
-        call = self.binder().bind(planned(candidate), {})
+        """What a candidate makes of the arguments and of other values by name, each in the layout it asks for."""
+        known = {**self.weights(), **dict(zip((t.name for t in self.traced.algebra.inputs), self.args, strict=True))}
+        known.update(values)
+        known.update({f"{n}.cl": t.to(memory_format=torch.channels_last) for n, t in known.items() if t.dim() == 4})
+        call = Binder(self.weights()).bind(planned(candidate), {})
         with torch.no_grad():
-            args, kwargs = call.fill(
-                lambda n: named[n.removesuffix(".cl")] if n.removesuffix(".cl") in named else self.weights()[n]
-            )
+            args, kwargs = call.fill(known.__getitem__)
             return flatten_outputs(call.function(*args, **kwargs))[0]
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Every weight, folded ones too."""
         folded = {w.name: from_numpy(self.cleaned.constants[w.name], w.dtype) for w in self.cleaned.weights}
         return {**folded, **self.traced.weights}
-
-    def binder(self) -> Binder:
-        """A binder of its own for each call."""
-        return Binder(self.weights())
 
     def expected(self) -> torch.Tensor:
         """torch's own result."""

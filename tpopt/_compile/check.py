@@ -98,6 +98,6 @@ def _candidate(special: Specialization) -> Callable[..., Any]:
         sizes = special.guard.sizes(tensors[:users])
         assert sizes is not None
         with inference():
-            return special.bind(sizes)(list(tensors))
+            return special.bind(sizes, tensors[:users])(list(tensors))
 
     return run

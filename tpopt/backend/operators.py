@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from tpopt.ir.aten import resolve
 
 def function(target: str) -> Callable[..., Any]:
     """The operator ``namespace.name.overload`` without its Python wrapper (0.2 µs a call less)."""
-    found: Callable[..., Any] = resolve(target)._op  # noqa: SLF001 - torch has no public way to the bare operator
+    found: Callable[..., Any] = resolve(target)._op
     return found
 
 
@@ -21,12 +20,12 @@ def out_function(target: str) -> Callable[..., Any] | None:
     """The overload that takes the same arguments and ``out=``, if the operator has one."""
     operator = resolve(target)
     wanted = [(a.name, str(a.type)) for a in operator._schema.arguments]
-    packet = operator._overloadpacket  # noqa: SLF001 - nor from an overload to its siblings
+    packet = operator._overloadpacket
     for name in packet.overloads():
         overload = getattr(packet, name)
         own = overload._schema.arguments
         if own and own[-1].name == "out" and own[-1].is_out and [(a.name, str(a.type)) for a in own[:-1]] == wanted:
-            found: Callable[..., Any] = overload._op  # noqa: SLF001 - as above
+            found: Callable[..., Any] = overload._op
             return found
     return None
 
@@ -37,8 +36,15 @@ def returns_one_tensor(target: str) -> bool:
     return len(returns) == 1 and str(returns[0].type) == "Tensor"
 
 
-@contextmanager
-def inference() -> Iterator[None]:
+class inference:  # noqa: N801 - reads as torch.no_grad does
     """No gradients, and no dispatch through autograd at all (0.3 µs an operator less than ``no_grad`` alone)."""
-    with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():  # noqa: SLF001 - torch has no public name for it
-        yield
+
+    def __enter__(self) -> None:
+        self._was_enabled = torch.is_grad_enabled()
+        torch._C._set_grad_enabled(False)
+        self._below = torch._C._AutoDispatchBelowAutograd()
+        self._below.__enter__()
+
+    def __exit__(self, *raised: object) -> None:
+        self._below.__exit__(*raised)
+        torch._C._set_grad_enabled(self._was_enabled)

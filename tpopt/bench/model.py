@@ -14,8 +14,8 @@ from tpopt.bench.peers import Case, Contestant, build_peer
 from tpopt.bench.run import Row
 from tpopt.bench.settings import apply_settings
 from tpopt.bench.suites import Factory
-from tpopt.measure import Stopwatch, interleave
 from tpopt.errors import UsageError, VerificationFailed
+from tpopt.measure import Stopwatch, interleave
 
 WRONG = 1e-2
 """Relative L2 error beyond which a peer computes something else, and its times mean nothing."""

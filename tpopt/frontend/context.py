@@ -94,7 +94,7 @@ class Context:
         write: Callable[[Context], Sequence[Tensor]],
         **parameters: Attribute,
     ) -> tuple[Tensor, ...]:
-        """Adds a Kernel stage; its algebra is what ``write`` adds to the context it is given, its outputs what that returns.
+        """Adds a Kernel stage: ``write`` adds its algebra to the context it is given and returns its outputs.
 
         ``reads`` are the call's operands in order; formulas that the algebra uses are added behind them.
         """

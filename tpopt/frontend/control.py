@@ -12,7 +12,6 @@ from tpopt.errors import UnsupportedModel
 from tpopt.frontend.context import Nested
 from tpopt.frontend.sources import origin_of
 from tpopt.ir import Cond, DType, Iter, Program, Scan, Size, Stage, Tensor, guard, index, select, size
-from tpopt.ir.aten import from_torch_dtype
 from tpopt.ir.walk import stage_reads
 
 if TYPE_CHECKING:
@@ -30,7 +29,9 @@ def translate_control(translation: Translation, node: fx.Node, env: dict[fx.Node
     if name in _INLINED:
         return _inline(translation, _INLINED[name](args), modules)
     if name not in _FORMS:
-        raise UnsupportedModel(f"{node.name} is a {name}, which has no algebra{_why(name)} ({'; '.join(origin_of(node).lines)})")
+        raise UnsupportedModel(
+            f"{node.name} is a {name}, which has no algebra{_why(name)} ({'; '.join(origin_of(node).lines)})"
+        )
     call = Call(translation, node, modules)
     outs, _ = translation.declare(node)
     _FORMS[name](call, args, tuple(o for o in outs if o is not None))
@@ -75,12 +76,7 @@ class Call:
         inner = Translation(Nested(outer.builder), outer.symbols, outer.constants, [], outer.origins, outer.reasons)
         inner.own = outer.own
         result = _run(inner, module, values)
-        return Body(inner.builder.stages, inner.originals, tuple(_tensor(inner, r) for r in result))
-
-    def slices(self, module: Any, first: int, count: int, what: str) -> list[Tensor]:
-        """Fresh tensors for ``count`` of a sub-graph's inputs, shaped as the sub-graph says."""
-        places = [n for n in module.graph.nodes if n.op == "placeholder"][first : first + count]
-        return [self.fresh(f"{what}", self.translation.symbols.shape(p.meta["val"]), from_torch_dtype(p.meta["val"].dtype)) for p in places]
+        return Body(inner.builder.stages, inner.originals, tuple(map(_tensor, result)))
 
     def fresh(self, what: str, shape: Sequence[Size], dtype: DType) -> Tensor:
         """A new tensor named after the operator."""
@@ -98,7 +94,7 @@ class Call:
         return stage.outs[0]
 
 
-def _tensor(translation: Translation, value: Value) -> Tensor:
+def _tensor(value: Value) -> Tensor:
     if isinstance(value, Tensor):
         return value
     raise UnsupportedModel(f"a branch or loop body yields {value!r}, which is no tensor; return a tensor made from it")
@@ -122,7 +118,9 @@ def _without_grad_mode(args: Sequence[Value]) -> tuple[Any, Sequence[Value]]:
 
 def _without_autocast(args: Sequence[Value]) -> tuple[Any, Sequence[Value]]:
     if args[2]:
-        raise UnsupportedModel("autocast is on inside the exported graph; export it with decompositions, which write its casts down")
+        raise UnsupportedModel(
+            "autocast is on inside the exported graph; export it with decompositions, which write its casts down"
+        )
     return args[4], args[5:]
 
 
@@ -140,7 +138,9 @@ def _cond(call: Call, args: Sequence[Value], outs: tuple[Tensor, ...]) -> None:
     predicate, then, otherwise, operands = args
     if not isinstance(predicate, Tensor):
         truth = call.node.args[0].meta["val"]  # type: ignore[union-attr]
-        predicate = call.shared(_compute(call.fresh("predicate", (), DType.BOOL), lambda: call.translation.symbols.truth(truth)))
+        predicate = call.shared(
+            _compute(call.fresh("predicate", (), DType.BOOL), lambda: call.translation.symbols.truth(truth))
+        )
     bodies = [call.body(m, operands) for m in (then, otherwise)]
     captures = tuple(dict.fromkeys(t for b in bodies for t in b.captures(())))
     if predicate.rank:
@@ -148,7 +148,9 @@ def _cond(call: Call, args: Sequence[Value], outs: tuple[Tensor, ...]) -> None:
         predicate = call.shared(_compute(call.fresh("predicate", (), whole.dtype), lambda: whole.at([0] * whole.rank)))
 
     def stage(form: Callable[[Body], list[Stage]]) -> Cond:
-        yes, no = (_program(n, captures, form(b), b.outputs) for n, b in zip(("then", "otherwise"), bodies, strict=True))
+        yes, no = (
+            _program(n, captures, form(b), b.outputs) for n, b in zip(("then", "otherwise"), bodies, strict=True)
+        )
         return Cond(outs, predicate, captures, yes, no)
 
     call.add(stage(lambda b: b.algebra), stage(lambda b: b.original))
@@ -162,50 +164,54 @@ def _compute(out: Tensor, body: Callable[..., Any]) -> Stage:
 
 
 def _loop(
-    call: Call, module: Any, init: Sequence[Tensor], xs: Sequence[Tensor], more: Sequence[Value], outs: tuple[Tensor, ...], length: Size,
-    order: Callable[[list[Tensor], list[Tensor]], list[Tensor]] = lambda carries, slices: [*carries, *slices],
-) -> None:  # fmt: skip
-    """A Scan of ``module(carries, slices, more)``."""
-    ordered = order([*init], [*xs])
+    call: Call, module: Any, init: Sequence[Tensor], xs: Sequence[Tensor], more: Sequence[Value], outs: Sequence[Tensor]
+) -> None:
+    """A Scan of ``module(carries, slices, more)``; ``outs`` may ask for the carries of every step too."""
     carries = [call.fresh("carry", t.shape, t.dtype) for t in init]
     slices = [call.fresh("slice", t.shape[1:], t.dtype) for t in xs]
-    assert len(ordered) == len(carries) + len(slices)
     body = call.body(module, [*carries, *slices, *more])
     captures = tuple(body.captures([*carries, *slices]))
     results = body.outputs if len(body.outputs) == len(outs) else (*body.outputs, *body.outputs)
-    over = Iter(call.fresh("step", (), DType.I64).name, length)
+    over = Iter(call.fresh("step", (), DType.I64).name, xs[0].shape[0])
 
     def stage(stages: list[Stage]) -> Scan:
         program = _program("body", (*carries, *slices, *captures), stages, results)
-        return Scan(outs, tuple(init), tuple(xs), captures, over, program)
+        return Scan(tuple(outs), tuple(init), tuple(xs), captures, over, program)
 
     call.add(stage(body.algebra), stage(body.original))
 
 
 def _scan(call: Call, args: Sequence[Value], outs: tuple[Tensor, ...]) -> None:
     module, init, xs, more = args
-    _loop(call, module, _tensors(call, init), _tensors(call, xs), more, outs, _length(call, xs))
+    _loop(call, module, _tensors(call, init), _scanned(call, xs), more, outs)
 
 
 def _map(call: Call, args: Sequence[Value], outs: tuple[Tensor, ...]) -> None:
     module, xs, more = args
-    _loop(call, module, [], _tensors(call, xs), more, outs, _length(call, xs))
+    _loop(call, module, [], _scanned(call, xs), more, outs)
 
 
 def _associative_scan(call: Call, args: Sequence[Value], outs: tuple[Tensor, ...]) -> None:
     """The first element starts; the body combines what has run so far with the next."""
     module, given, more = args[0], args[1], args[2] if len(args) > 2 else ()
-    xs = _tensors(call, given)
-    rest = size(index(_length(call, xs)) - 1)
-    first = [call.shared(_compute(call.fresh("first", x.shape[1:], x.dtype), lambda *i, x=x: x.at([0, *i]))) for x in xs]
+    xs = _scanned(call, given)
+    rest = size(index(xs[0].shape[0]) - 1)
+    first = [
+        call.shared(_compute(call.fresh("first", x.shape[1:], x.dtype), lambda *i, x=x: x.at([0, *i]))) for x in xs
+    ]
     following = [
-        call.shared(_compute(call.fresh("rest", (rest, *x.shape[1:]), x.dtype), lambda t, *i, x=x: x.at([index(t) + 1, *i]))) for x in xs
+        call.shared(
+            _compute(call.fresh("rest", (rest, *x.shape[1:]), x.dtype), lambda t, *i, x=x: x.at([index(t) + 1, *i]))
+        )
+        for x in xs
     ]
     last = tuple(call.fresh("last", x.shape[1:], x.dtype) for x in xs)
     behind = tuple(call.fresh("behind", (rest, *x.shape[1:]), x.dtype) for x in xs)
-    _loop(call, module, first, following, more, (*last, *behind), rest)
+    _loop(call, module, first, following, more, (*last, *behind))
     for out, one, many in zip(outs, first, behind, strict=True):
-        call.shared(_compute(out, lambda t, *i, o=one, m=many: select(guard((0, t, 1)), o.at(i), m.at([index(t) - 1, *i]))))
+        call.shared(
+            _compute(out, lambda t, *i, o=one, m=many: select(guard((0, t, 1)), o.at(i), m.at([index(t) - 1, *i])))
+        )
 
 
 def _tensors(call: Call, values: Sequence[Value]) -> list[Tensor]:
@@ -214,11 +220,10 @@ def _tensors(call: Call, values: Sequence[Value]) -> list[Tensor]:
     return list(values)
 
 
-def _length(call: Call, xs: Sequence[Value]) -> Size:
-    if not xs:
+def _scanned(call: Call, values: Sequence[Value]) -> list[Tensor]:
+    if not values:
         raise UnsupportedModel(f"{call.node.name} scans nothing, so nothing says how often it repeats")
-    first: Tensor = _tensors(call, xs)[0]
-    return first.shape[0]
+    return _tensors(call, values)
 
 
 _FORMS: Mapping[str, Callable[[Call, Sequence[Value], tuple[Tensor, ...]], None]] = {

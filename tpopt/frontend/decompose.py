@@ -32,7 +32,10 @@ def _table() -> Mapping[Any, Callable[..., Any]]:
 def decompose(
     translation: Translation, node: fx.Node, args: list[Value], kwargs: Mapping[str, Value], depth: int
 ) -> tuple[Outs, list[Stage]]:
-    """Results and stages of an operator through its decomposition. Raises :class:`NoAlgebra` naming the piece that has none."""
+    """Results and stages of an operator through its decomposition.
+
+    Raises :class:`NoAlgebra` naming the piece that has none.
+    """
     op: Any = node.target
     if not node.all_input_nodes and torch.Tag.nondeterministic_seeded not in op.tags:
         return _evaluated(translation, node), []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tpopt.frontend.context import Context
 from tpopt.frontend.numerics import wide
-from tpopt.ir import DType, Iter, Scalar, Tensor, apply, cast, position, reduce
+from tpopt.ir import DType, Iter, Scalar, Tensor, apply, cast, index, position, reduce
 from tpopt.ir.index import IndexLike, product
 from tpopt.ir.terms import const
 
@@ -48,6 +48,11 @@ def affine(value: Scalar, scale: Scalar | None, shift: Scalar | None) -> Scalar:
     if shift is not None:
         value = apply("add", value, cast(shift, value.dtype))
     return value
+
+
+def parameter(source: Tensor | None, *where: IndexLike) -> Scalar | None:
+    """An optional parameter's value there."""
+    return None if source is None else source.at([index(w) for w in where])
 
 
 def centered(value: Scalar, mean: Scalar, rstd: Scalar) -> Scalar:

@@ -9,14 +9,24 @@ from typing import Any
 
 import sympy
 import torch
-from torch.utils._sympy.functions import CeilToInt, CleanDiv, FloorDiv, FloorToInt, IntTrueDiv, Mod, PythonMod, ToFloat, TruncToInt
+from torch.utils._sympy.functions import (
+    CeilToInt,
+    CleanDiv,
+    FloorDiv,
+    FloorToInt,
+    IntTrueDiv,
+    Mod,
+    PythonMod,
+    ToFloat,
+    TruncToInt,
+)
 
 from tpopt.errors import UnsupportedModel
 from tpopt.ir.build import apply, position
 from tpopt.ir.division import floordiv, mod
 from tpopt.ir.dtypes import DType
 from tpopt.ir.index import Index, Lookup, Size, Symbol, index, multiply, size
-from tpopt.ir.terms import Scalar, Tensor, const
+from tpopt.ir.terms import Scalar, Tensor, cast, const
 
 _FAR = 1 << 62
 """Bounds of an integer that nothing bounds."""
@@ -28,6 +38,7 @@ class Symbols:
     def __init__(self) -> None:
         self._known: dict[str, Symbol] = {}
         self._read: dict[str, Index] = {}
+        self._read_numbers: dict[str, Scalar] = {}
 
     def read_out(self, value: torch.SymInt, source: Tensor) -> Index:
         """An integer read out of a tensor of one element: a lookup, also wherever torch's expressions name it."""
@@ -37,6 +48,11 @@ class Symbols:
         found = index(Lookup(source, (index(0),) * source.rank, index(max(low, -_FAR)), index(min(high, _FAR))))
         self._read[str(value.node.expr)] = found
         return found
+
+    def read_number(self, value: torch.SymFloat, source: Tensor) -> None:
+        """A floating-point number read out of a tensor of one element: that element."""
+        element = source.at([index(0)] * source.rank)
+        self._read_numbers[str(value.node.expr)] = cast(element, DType.F64)
 
     @property
     def all(self) -> tuple[Symbol, ...]:
@@ -60,6 +76,8 @@ class Symbols:
     def _float_term(self, expression: Any, shape_env: Any) -> Scalar:
         if expression.is_number:
             return const(float(expression), DType.F64)
+        if str(expression) in self._read_numbers:
+            return self._read_numbers[str(expression)]
         if isinstance(expression, ToFloat):
             return position(self._convert(expression.args[0], shape_env), DType.F64)
         if expression.is_integer:
@@ -99,7 +117,9 @@ class Symbols:
             factor, whole = _fraction(float(whole.args[0])), whole.args[1]
         if isinstance(whole, ToFloat):
             return floordiv(self._convert(whole.args[0], shape_env) * factor.numerator, factor.denominator)
-        raise UnsupportedModel(f"the symbolic extent {expression}, rounded down, has no index form; make that dimension static")
+        raise UnsupportedModel(
+            f"the symbolic extent {expression}, rounded down, has no index form; make that dimension static"
+        )
 
     def _convert(self, expression: Any, shape_env: Any) -> Index:
         if expression.is_Integer:
@@ -108,7 +128,9 @@ class Symbols:
             return self._read.get(str(expression)) or index(self._symbol(expression, shape_env))
         if isinstance(expression, (TruncToInt, FloorToInt, CeilToInt)):
             up = isinstance(expression, CeilToInt)
-            return -self._floor_of(-expression.args[0], shape_env) if up else self._floor_of(expression.args[0], shape_env)
+            return (
+                -self._floor_of(-expression.args[0], shape_env) if up else self._floor_of(expression.args[0], shape_env)
+            )
         parts = [self._convert(a, shape_env) for a in expression.args if not isinstance(expression, sympy.Pow)]
         match expression:
             case sympy.Add():
@@ -147,7 +169,10 @@ _TRUTHS = MappingProxyType(
 
 
 def _fraction(factor: float) -> Fraction:
-    """The simple fraction that rounds as the floating-point factor does. Raises :class:`UnsupportedModel` where none does."""
+    """The simple fraction that rounds as a floating-point factor does.
+
+    Raises :class:`UnsupportedModel` where none does.
+    """
     found = Fraction(factor).limit_denominator(1 << 16)
     sampled = range(1, 4097)
     if any(math.floor(n * factor) != n * found.numerator // found.denominator for n in sampled):

@@ -86,6 +86,8 @@ class Translation:
         if isinstance(result, (int, float, bool)):
             return result
         if isinstance(result, torch.SymFloat):
+            if _target(node) in _DATA:
+                self.symbols.read_number(result, env[node.args[0]])  # type: ignore[index]
             return self._number(node, result)
         if isinstance(result, torch.SymBool) or _asserts(node.target):
             return None  # what torch checks about symbols is in their ranges
@@ -117,7 +119,9 @@ class Translation:
         lowered, stages, reason = self.lower(node, outs, used, args, kwargs)
         by_algebra = _depends_on_data((args, kwargs))
         if lowered is None and by_algebra:
-            raise UnsupportedModel(f"{target} takes an integer read out of a tensor ({'; '.join(origin.lines)}): {reason}")
+            raise UnsupportedModel(
+                f"{target} takes an integer read out of a tensor ({'; '.join(origin.lines)}): {reason}"
+            )
         if lowered is None:
             self.originals.append(call)
             self.builder.add(call)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from tpopt.frontend.numerics import numbers
-from tpopt.ir import Guard, Index, Iter, Scalar, Size, Tensor, ceildiv, floordiv, guard, index, mod, select, size
+from tpopt.ir import Guard, Index, Scalar, Size, Tensor, ceildiv, floordiv, guard, index, mod, select, size
 from tpopt.ir.index import IndexLike
 from tpopt.ir.terms import const
 
@@ -94,8 +94,8 @@ def touch(
     source: Tensor,
     lead: Sequence[IndexLike],
     along: Sequence[Window],
-    p: Sequence[Iter],
-    r: Sequence[Iter],
+    p: Sequence[IndexLike],
+    r: Sequence[IndexLike],
     outside: Scalar | None = None,
 ) -> Scalar:
     """``source`` under taps ``r`` of windows ``p``; ``outside`` (zero) where a tap leaves the tensor."""
@@ -104,7 +104,7 @@ def touch(
     return select(inside(along, p, r), source.at([*map(index, lead), *where]), fill)
 
 
-def inside(along: Sequence[Window], p: Sequence[Iter], r: Sequence[Iter]) -> Guard:
+def inside(along: Sequence[Window], p: Sequence[IndexLike], r: Sequence[IndexLike]) -> Guard:
     """Holds where no tap leaves the tensor."""
     return guard(*(w.inside(a, b) for w, a, b in zip(along, p, r, strict=True)))
 

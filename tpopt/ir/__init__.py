@@ -1,18 +1,18 @@
 """The tensor-algebra IR. The grammar, on one screen::
 
-    Program  = (inputs, weights, stages*, outputs, aliases, symbols)
-    Stage    = Compute(outs+, loops: Iter*, bodies: Scalar+)
-             | Scatter(out, base, op, loops: Iter*, at: Index*, value: Scalar, guard)
-             | Scan(outs, init, xs, captures, over: Iter, body: Program) | Cond(outs, predicate, captures, then, otherwise)
-             | Sort(values, indices, source, axis, …) | TopK(values, indices, source, k, axis, …)
-             | Kernel(outs, implementation, reads, defines: Stage*, parameters, layouts)
-             | Opaque(outs, target, args, kwargs, effectful)
-    Scalar   = Const(value, dtype) | Read(tensor, Index*) | Apply(function, Scalar*) | Reduce(monoid, Iter*, Scalar+, pick)
-             | Select(Guard, Scalar, Scalar) | Cast(dtype, Scalar) | Position(Index)
-    Index    = sum of integer * product of Atom
-    Atom     = Iter(name, extent) | Symbol(name, low, high) | FloorDiv | Mod | Lookup(tensor, Index*, low, high)
-    Guard    = conjunction of low <= Index < high
-    Tensor   = (name, shape, dtype, layout, structure)
+Program  = (inputs, weights, stages*, outputs, aliases, symbols)
+Stage    = Compute(outs+, loops: Iter*, bodies: Scalar+)
+         | Scatter(out, base, op, loops: Iter*, at: Index*, value: Scalar, guard)
+         | Scan(outs, init, xs, captures, over: Iter, body: Program) | Cond(outs, predicate, captures, then, otherwise)
+         | Sort(values, indices, source, axis, …) | TopK(values, indices, source, k, axis, …)
+         | Kernel(outs, implementation, reads, defines: Stage*, parameters, layouts)
+         | Opaque(outs, target, args, kwargs, effectful)
+Scalar   = Const(value, dtype) | Read(tensor, Index*) | Apply(function, Scalar*) | Reduce(monoid, Iter*, Scalar+, pick)
+         | Select(Guard, Scalar, Scalar) | Cast(dtype, Scalar) | Position(Index)
+Index    = sum of integer * product of Atom
+Atom     = Iter(name, extent) | Symbol(name, low, high) | FloorDiv | Mod | Lookup(tensor, Index*, low, high)
+Guard    = conjunction of low <= Index < high
+Tensor   = (name, shape, dtype, layout, structure)
 """
 
 from __future__ import annotations

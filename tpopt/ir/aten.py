@@ -67,7 +67,9 @@ def encode(value: Any, leaf: Callable[[Any], Attribute | None]) -> Attribute:
         return str(value)
     if isinstance(value, (list, tuple)):
         return tuple(encode(v, leaf) for v in value)
-    raise InvalidProgram(f"operator argument {value!r} of type {type(value).__name__} cannot be written as an attribute")
+    raise InvalidProgram(
+        f"operator argument {value!r} of type {type(value).__name__} cannot be written as an attribute"
+    )
 
 
 def decode(value: Attribute, tensors: Mapping[str, torch.Tensor], symbols: Mapping[str, int]) -> Any:

@@ -8,7 +8,20 @@ from tpopt.ir.bounds import outside, within
 from tpopt.ir.dtypes import DType
 from tpopt.ir.index import Index, IndexLike, Iter, Size, index, size
 from tpopt.ir.stages import Compute, Stage
-from tpopt.ir.terms import Apply, Bound, Guard, Position, Reduce, Scalar, ScalarLike, Select, Tensor, as_scalar, cast, const
+from tpopt.ir.terms import (
+    Apply,
+    Bound,
+    Guard,
+    Position,
+    Reduce,
+    Scalar,
+    ScalarLike,
+    Select,
+    Tensor,
+    as_scalar,
+    cast,
+    const,
+)
 
 FALSE = Bound(index(1), index(0), index(1))
 
@@ -116,7 +129,9 @@ class Builder:
         self.add(stage)
         return stage.outs[0]
 
-    def compute_many(self, base: str, shape: Sequence[IndexLike], body: Callable[..., Sequence[Scalar]]) -> tuple[Tensor, ...]:
+    def compute_many(
+        self, base: str, shape: Sequence[IndexLike], body: Callable[..., Sequence[Scalar]]
+    ) -> tuple[Tensor, ...]:
         """Adds one stage with several outputs that share its loops."""
         loops = iters("i", shape)
         terms = tuple(body(*loops))

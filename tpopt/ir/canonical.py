@@ -153,7 +153,9 @@ def _named(program: Program, symbols: Mapping[Symbol, Symbol], depth: int) -> Pr
     named = base.program(replace(program, stages=()))
     stages = tuple(_named_stage(s, base, depth) for s in program.stages)
     name = "p" if depth == 0 else "body"
-    return replace(named, name=name, stages=stages, symbols=tuple(sorted(named.symbols, key=lambda s: (len(s.name), s.name))))
+    return replace(
+        named, name=name, stages=stages, symbols=tuple(sorted(named.symbols, key=lambda s: (len(s.name), s.name)))
+    )
 
 
 def _named_stage(stage: Stage, base: Renaming, depth: int) -> Stage:

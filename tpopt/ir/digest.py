@@ -123,7 +123,9 @@ class Digests:
             case Scatter():
                 loops, at = [self.index(i.extent) for i in stage.loops], [self.index(i) for i in stage.at]
                 guard = None if stage.guard is None else self.guard(stage.guard)
-                return digest("scatter", kinds, self.tensor(stage.base), stage.op, loops, at, self.term(stage.value), guard)
+                return digest(
+                    "scatter", kinds, self.tensor(stage.base), stage.op, loops, at, self.term(stage.value), guard
+                )
             case Scan():
                 lists = [list(map(self.tensor, t)) for t in (stage.init, stage.xs, stage.captures)]
                 return digest("scan", kinds, lists, self.index(stage.over.extent), self.program(stage.body))

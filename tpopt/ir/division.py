@@ -144,7 +144,11 @@ def _drop_inner_mods(rest: Index, known: int | None) -> Index:
         return rest
     for c, atoms in rest.terms:
         inner = atoms[0] if len(atoms) == 1 else None
-        if isinstance(inner, Mod) and inner.denominator.constant is not None and (c * inner.denominator.constant) % known == 0:
+        if (
+            isinstance(inner, Mod)
+            and inner.denominator.constant is not None
+            and (c * inner.denominator.constant) % known == 0
+        ):
             return add(rest - Index(((c, atoms),)), multiply(inner.numerator, c))
     return rest
 
@@ -153,4 +157,3 @@ def _single_atom(value: Index) -> Atom | None:
     if len(value.terms) == 1 and value.terms[0][0] == 1 and len(value.terms[0][1]) == 1:
         return value.terms[0][1][0]
     return None
-

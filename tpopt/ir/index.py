@@ -209,7 +209,9 @@ class Lookup(Term, _Arithmetic):
         if not self.tensor.dtype.is_integer:
             raise InvalidProgram(f"lookup of {self.tensor.name}: expected an integer tensor, got {self.tensor.dtype}")
         if len(self.indices) != len(self.tensor.shape):
-            raise InvalidProgram(f"lookup of {self.tensor.name}: {len(self.indices)} indices for rank {len(self.tensor.shape)}")
+            raise InvalidProgram(
+                f"lookup of {self.tensor.name}: {len(self.indices)} indices for rank {len(self.tensor.shape)}"
+            )
 
     @cached_property
     def text(self) -> str:

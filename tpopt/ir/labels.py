@@ -44,7 +44,9 @@ def label_stage(stage: Stage, digests: Digests, depth: int = 0) -> Stage:
             return stage
 
 
-def label_program(program: Program, symbols: Mapping[Symbol, object], depth: int = 0) -> tuple[Program, dict[Tensor, str]]:
+def label_program(
+    program: Program, symbols: Mapping[Symbol, object], depth: int = 0
+) -> tuple[Program, dict[Tensor, str]]:
     """The program with canonical iterators, and a digest for each of its tensors."""
     stages, keys = keyed_stages(program, symbols, lambda stage, digests: label_stage(stage, digests, depth))
     return program.with_stages(stages), keys

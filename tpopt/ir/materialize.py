@@ -25,10 +25,14 @@ def materialize(tensor: Tensor) -> Array:
     structure = tensor.structure
     if not is_formula(structure):
         known = ", ".join(_FORMULAS)
-        raise InvalidProgram(f"{tensor.name}: structure {structure} does not give the values (these do: {known}); add it to constants")
+        raise InvalidProgram(
+            f"{tensor.name}: structure {structure} does not give the values (these do: {known}); add it to constants"
+        )
     shape = tuple(e for e in tensor.shape if isinstance(e, int))
     if len(shape) != tensor.rank:
-        raise InvalidProgram(f"{tensor!r} has structure {structure} and a run-time extent: it has no values before the program runs")
+        raise InvalidProgram(
+            f"{tensor!r} has structure {structure} and a run-time extent: it has no values before the program runs"
+        )
     return _FORMULAS[structure.kind](structure, shape)
 
 

@@ -11,8 +11,6 @@ from tpopt.ir.stages import Attribute
 from tpopt.ir.structure import DENSE, KINDS, Parameter, Structure
 from tpopt.ir.terms import Tensor
 
-
-
 T = TypeVar("T")
 
 
@@ -136,5 +134,3 @@ class AttributeReader(TermReader):
         tokens.expect(")", "or ','")
         self.shallower()
         return tuple(found)
-
-

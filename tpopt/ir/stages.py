@@ -85,7 +85,9 @@ class Scan(Term):
     def __post_init__(self) -> None:
         wanted = len(self.init) + len(self.xs) + len(self.captures)
         if len(self.body.inputs) != wanted:
-            raise InvalidProgram(f"scan body takes {len(self.body.inputs)} tensors; carries, slices and captures are {wanted}")
+            raise InvalidProgram(
+                f"scan body takes {len(self.body.inputs)} tensors; carries, slices and captures are {wanted}"
+            )
         if len(self.body.outputs) != len(self.outs) or len(self.outs) < len(self.init):
             raise InvalidProgram(f"scan body yields {len(self.body.outputs)} tensors for {len(self.outs)} outputs")
 

@@ -22,7 +22,18 @@ LONG = 48
 DEEP = 20
 """A sub-term nested deeper than this gets a name; well below what :mod:`tpopt.ir.parse_term` can read."""
 
-INFIX = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "add": "+", "sub": "-", "mul": "*", "div": "/"}
+INFIX = {
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+}
 COMPARISON, SUM, PRODUCT, UNARY = 0, 1, 2, 3
 LEVEL = {"add": SUM, "sub": SUM, "mul": PRODUCT, "div": PRODUCT, "neg": UNARY}
 
@@ -113,7 +124,9 @@ class Texts:
             return f"{name}({', '.join(self._text(a, COMPARISON, typed=f) for a, f in zip(args, flags, strict=True))})"
         own = LEVEL.get(name, COMPARISON)
         first = args[0]
-        chained = isinstance(first, Apply) and first.function == name and name in ("add", "mul") and first not in self._names
+        chained = (
+            isinstance(first, Apply) and first.function == name and name in ("add", "mul") and first not in self._names
+        )
         first_level = own + 1 if chained or own == COMPARISON else own
         levels = (first_level, *(own + 1 for _ in args[1:]))
         parts = [self._text(a, lv, typed=f) for a, lv, f in zip(args, levels, flags, strict=True)]

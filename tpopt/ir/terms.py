@@ -119,9 +119,19 @@ class Const(Term, _Operators):
     dtype: DType
 
     def __post_init__(self) -> None:
-        kind: type = bool if self.dtype is DType.BOOL else int if self.dtype.is_integer else float if self.dtype.is_float else complex
+        kind: type = (
+            bool
+            if self.dtype is DType.BOOL
+            else int
+            if self.dtype.is_integer
+            else float
+            if self.dtype.is_float
+            else complex
+        )
         if type(self.value) is not kind:
-            raise InvalidProgram(f"constant {self.value!r}: a {self.dtype} literal must be a Python {kind.__name__}; use const()")
+            raise InvalidProgram(
+                f"constant {self.value!r}: a {self.dtype} literal must be a Python {kind.__name__}; use const()"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +143,9 @@ class Read(Term, _Operators):
 
     def __post_init__(self) -> None:
         if len(self.indices) != self.tensor.rank:
-            raise InvalidProgram(f"read of {self.tensor!r} with {len(self.indices)} indices: expected {self.tensor.rank}")
+            raise InvalidProgram(
+                f"read of {self.tensor!r} with {len(self.indices)} indices: expected {self.tensor.rank}"
+            )
 
     @property
     def dtype(self) -> DType:  # type: ignore[override]
@@ -200,7 +212,9 @@ class Reduce(Term, _Operators):
     def __post_init__(self) -> None:
         spec = monoid(self.monoid)
         if len(self.bodies) != spec.width or not 0 <= self.pick < spec.width:
-            raise InvalidProgram(f"{self.monoid} carries {spec.width} values; got {len(self.bodies)}, picking number {self.pick}")
+            raise InvalidProgram(
+                f"{self.monoid} carries {spec.width} values; got {len(self.bodies)}, picking number {self.pick}"
+            )
         if not _DOMAINS[spec.domain](self.bodies[0].dtype):
             raise InvalidProgram(f"{self.monoid} over {self.bodies[0].dtype}: outside its domain ({spec.domain})")
 

@@ -104,7 +104,9 @@ def _check_iterators(
         within[term] = frozenset().union(*(within[c] for c in children(term)))
         for iterator in term.iters if isinstance(term, Reduce) else ():
             if iterator in within[term] or iterator in loops:
-                raise InvalidProgram(f"stage {name}: iterator {iterator!r} is bound twice, one binding inside the other")
+                raise InvalidProgram(
+                    f"stage {name}: iterator {iterator!r} is bound twice, one binding inside the other"
+                )
             if bound.setdefault(iterator.name, iterator) is not iterator or iterator.name in scope.symbols:
                 raise InvalidProgram(f"stage {name}: two of its iterators and symbols share the name {iterator.name!r}")
             scope.check_symbols(f"stage {name}", (iterator.extent,))

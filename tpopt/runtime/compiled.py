@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeAlias
 
 import torch
 from torch.utils import _pytree as pytree
@@ -18,6 +19,7 @@ from tpopt.backend.plan import Plan
 from tpopt.errors import GuardFailed
 from tpopt.ir import Index, Program, Tensor
 from tpopt.ir.index import evaluate
+from tpopt.runtime.arguments import call_key
 from tpopt.runtime.eager import EagerCallable
 from tpopt.runtime.executable import Executable, Memory
 from tpopt.runtime.guards import InputGuard, WeightGuard, refuse_autograd
@@ -25,8 +27,12 @@ from tpopt.runtime.outprobe import OutProbe
 
 _log = logging.getLogger("tpopt")
 
+Strides: TypeAlias = "tuple[tuple[int, ...] | None, ...]"
+
+Binding: TypeAlias = tuple[tuple[tuple[str, int], ...], tuple[tuple[int, ...], ...]]
+"""Symbol values, and the strides of the inputs."""
 MAX_BINDINGS = 16
-"""Sizes whose bound plans are kept; the least recently used goes first."""
+"""Bound plans that are kept; the least recently used goes first."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,16 @@ class Signature:
     fixed: tuple[Any, ...]
     results: tuple[Any, ...]
 
+    @cached_property
+    def single(self) -> bool:
+        """Whether the result is one tensor, in no container."""
+        return bool(self.out_spec.is_leaf()) and len(self.results) == 1 and isinstance(self.results[0], Tensor)
+
+    @cached_property
+    def keywords(self) -> tuple[str, ...]:
+        """Names of the keyword inputs, in the example's order."""
+        return tuple(self.in_spec.child(1).context or ())
+
 
 class Specialization:
     """One plan and the bound executables of the sizes it has met."""
@@ -53,12 +69,15 @@ class Specialization:
         self.plan, self.binder, self.signature, self.states = plan, binder, signature, states
         self.guard = InputGuard(plan.program.inputs[: len(plan.program.inputs) - len(states)], device)
         self._probe = OutProbe()
-        self._bound: OrderedDict[tuple[tuple[str, int], ...], Executable] = OrderedDict()
+        self._bound: OrderedDict[Hashable, Executable] = OrderedDict()
         self._lock = threading.Lock()
 
-    def bind(self, sizes: Mapping[str, int]) -> Executable:
-        """The executable for these symbol values; building one resolves operators and packs weights, no search."""
-        key = tuple(sorted(sizes.items()))
+    def bind(self, sizes: Mapping[str, int], strides: Strides = ()) -> Executable:
+        """The executable for these symbol values and input strides (``None``: row-major).
+
+        Building one resolves operators and packs weights; nothing is searched.
+        """
+        key = (tuple(sorted(sizes.items())), strides if any(strides) else ())
         found = self._bound.get(key)
         if found is not None:
             return found
@@ -71,7 +90,7 @@ class Specialization:
 
     @property
     def memory(self) -> Memory:
-        """Of the sizes bound last."""
+        """Of what ran last."""
         return next(reversed(self._bound.values())).memory if self._bound else Memory(0, 0, 0)
 
 
@@ -81,6 +100,19 @@ class State:
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """What a call with a known key needs."""
+
+    chosen: Specialization
+    sizes: Mapping[str, int]
+    executable: Executable
+
+
+def _strides(tensors: list[torch.Tensor]) -> Strides:
+    return tuple(None if t.is_contiguous() else t.stride() for t in tensors)
 
 
 class PlanCallable:
@@ -101,24 +133,49 @@ class PlanCallable:
         self._was_training = training()
         self._lock = threading.Lock()
         self._eager = EagerCallable(original)
+        self._ready: dict[Hashable, _Ready] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Results like the model's. Raises :class:`GuardFailed` or :class:`UnsupportedInput` before anything runs."""
-        leaves, spec = pytree.tree_flatten((args, kwargs))
-        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        refuse_autograd(tensors)
+        kwargs = self._in_order(kwargs)
+        keyed = call_key(args, kwargs)
+        ready = self._ready.get(keyed[0]) if keyed is not None else None
+        tensors = keyed[1] if keyed is not None else []
+        if ready is None:
+            leaves, spec = pytree.tree_flatten((args, kwargs))
+            tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        if torch.is_grad_enabled():
+            refuse_autograd(tensors)
         self._weights.check()
         if self._training() != self._was_training:
             raise GuardFailed("the model's training flag changed after compilation; call model.eval() or compile again")
-        found = self._find(leaves, spec, tensors) or self._add(args, kwargs, leaves, spec, tensors)
-        if found is None:
-            return self._eager(*args, **kwargs)
-        chosen, sizes = found
-        executable = chosen.bind(sizes)
+        if ready is None:
+            found = self._find(leaves, spec, tensors) or self._add(args, kwargs, leaves, spec, tensors)
+            if found is None:
+                return self._eager(*args, **kwargs)
+            chosen, sizes = found
+            ready = _Ready(chosen, sizes, chosen.bind(sizes, _strides(tensors)))
+            if keyed is not None:
+                self._remember(keyed[0], ready)
         with inference():
-            results = self._execute(chosen, executable, tensors)
-        signature = chosen.signature
-        return pytree.tree_unflatten(_results(signature.results, results, sizes), signature.out_spec)
+            results = self._execute(ready.chosen, ready.executable, tensors)
+        signature = ready.chosen.signature
+        if signature.single:
+            return results[0]
+        return pytree.tree_unflatten(_results(signature.results, results, ready.sizes), signature.out_spec)
+
+    def _in_order(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Keyword inputs in the order of the example, which is part of what export remembers."""
+        if len(kwargs) < 2:
+            return kwargs
+        order = self.specializations[0].signature.keywords
+        return {**{k: kwargs[k] for k in order if k in kwargs}, **kwargs}
+
+    def _remember(self, key: Hashable, ready: _Ready) -> None:
+        with self._lock:
+            if len(self._ready) >= MAX_BINDINGS:
+                self._ready.pop(next(iter(self._ready)))
+            self._ready[key] = ready
 
     def _execute(
         self, chosen: Specialization, executable: Executable, tensors: list[torch.Tensor]

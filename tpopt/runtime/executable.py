@@ -13,13 +13,13 @@ import torch
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
 from tpopt.backend.plan import Plan
-from tpopt.ir.aten import flatten_outputs
+from tpopt.ir import Symbol, Tensor
+from tpopt.ir.index import walk_atoms
 from tpopt.runtime.outprobe import OutProbe
 from tpopt.runtime.packing import Block, Packing, pack
+from tpopt.runtime.recording import Fact, Recording, record
 from tpopt.runtime.source import PlanSource
 
-PLACE_FROM_BYTES = 1 << 14
-"""Smaller results come from torch's cache of small blocks faster than an ``out=`` call saves (measured: 0.4 µs)."""
 ARENAS = 4
 """Arenas kept for concurrent calls; one more call than that allocates its own and drops it."""
 
@@ -33,38 +33,27 @@ class Memory:
     owned_peak_bytes: int
 
 
-@dataclass(frozen=True)
-class _Value:
-    """What the recording run saw: ``root`` names the value that owns the storage."""
-
-    root: str
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    dtype: torch.dtype
-    bytes: int
-    dense: bool
-
-
 class Executable:
-    """Runs a plan on tensors of fixed sizes. Safe to call from several threads.
+    """Runs a plan on tensors of fixed sizes and strides. Safe to call from several threads.
 
     Values are *placed* (an offset in an arena, written through ``out=``) where the operator was seen to write there
     without allocating, and *owned* (allocated by the library, dropped after their last use) otherwise. Nothing that is
-    returned shares memory with an arena, an input or a weight.
+    returned shares memory with an arena, an input, a weight or another result.
     """
 
     def __init__(self, plan: Plan, binder: Binder, sizes: Mapping[str, int], probe: OutProbe) -> None:
         program = plan.program
         self._inputs = tuple(t.name for t in program.inputs)
         self._outputs = tuple(t.name for t in program.outputs)
+        self._kept = len(program.outputs) - len(program.aliases)
+        self._fixed = frozenset(o.name for s in plan.steps for o in s.stage.outs if _has_fixed_shape(o, sizes))
         self._weights = binder.weights
         self._probe = probe
         self.calls: tuple[Call, ...] = tuple(binder.bind(s.stage, sizes) for s in plan.steps)
         self.memory = Memory(0, 0, 0)
         self.source = ""
         self._run: Any = None
-        self._layout: list[tuple[int, _Value]] = []
-        self._size = 0
+        self._layout: list[tuple[int, Fact]] = []
         self._arenas: deque[list[torch.Tensor]] = deque(maxlen=ARENAS)
         self._lock = threading.Lock()
 
@@ -77,119 +66,69 @@ class Executable:
         try:
             buffers = self._arenas.pop()
         except IndexError:
-            buffers = self._new_arena(inputs[0].device if inputs else torch.device("cpu"))
+            buffers = self._new_arena()
         try:
             results: list[torch.Tensor] = self._run(*inputs, buffers)
         finally:
             self._arenas.append(buffers)
         return results
 
-    def _new_arena(self, device: torch.device) -> list[torch.Tensor]:
-        base = torch.empty(self._size, dtype=torch.uint8, device=device)
+    def _new_arena(self) -> list[torch.Tensor]:
+        if not self._layout:
+            return []
+        base = torch.empty(self.memory.arena_bytes, dtype=torch.uint8, device=self._layout[0][1].device)
         buffers = []
-        for offset, value in self._layout:
-            part = base[offset : offset + value.bytes].view(value.dtype)
-            buffers.append(torch.as_strided(part, value.shape, value.stride))
+        for offset, fact in self._layout:
+            part = base[offset : offset + fact.bytes].view(fact.dtype)
+            buffers.append(torch.as_strided(part, fact.shape, fact.stride))
         return buffers
 
     def _record(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Runs every call once, watching which storage each value lives in, then lays out the arena."""
-        tensors: dict[str, torch.Tensor] = dict(zip(self._inputs, inputs, strict=True))
-        owners = {_storage(t): n for n, t in [*self._weights.items(), *tensors.items()]}
-        outer = set(owners.values())
-        facts: dict[str, _Value] = {}
-        placeable: set[str] = set()
-        keep: list[torch.Tensor] = []
-        for call in self.calls:
-            args, kwargs = call.fill(lambda n: tensors[n] if n in tensors else self._weights[n])
-            results = flatten_outputs(call.function(*args, **kwargs))
-            for name, result in zip(call.outs, results, strict=True):
-                fresh = _storage(result) not in owners
-                root = owners.setdefault(_storage(result), name)
-                tensors[name] = result
-                facts[name] = _facts(root, result)
-                keep.append(result)
-                wide = facts[name].dense and facts[name].bytes >= PLACE_FROM_BYTES
-                if (
-                    fresh
-                    and wide
-                    and call.single
-                    and call.out_function
-                    and self._probe.writes_in_place(call, args, kwargs, result)
-                ):
-                    placeable.add(name)
-        self._finish(facts, placeable, outer)
-        return [
-            t.clone() if facts.get(n, _OUTER).root in outer or n in outer else t
-            for n, t in self._named_outputs(tensors)
-        ]
-
-    def _named_outputs(self, tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, torch.Tensor]]:
-        return [(n, tensors[n] if n in tensors else self._weights[n]) for n in self._outputs]
-
-    def _finish(self, facts: Mapping[str, _Value], placeable: set[str], outer: set[str]) -> None:
-        returned = {facts[n].root for n in self._outputs if n in facts}
-        placed = sorted(placeable - returned)
-        spans = _lifetimes(self.calls, facts)
-        packing = pack([Block(n, *spans[n], facts[n].bytes) for n in placed])
-        self._layout = [(packing.offsets[n], facts[n]) for n in placed]
-        self._size = packing.size
-        self.memory = _memory(packing, facts, spans, set(placed), returned)
-        doubled = {k for k, n in enumerate(self._outputs) if n in self._outputs[:k]}
-        clone = frozenset(doubled | {k for k, n in enumerate(self._outputs) if n in outer or facts[n].root in outer})
+        """Runs every call once, lays out the arena and writes the function that later runs use."""
+        named = dict(zip(self._inputs, inputs, strict=True))
+        seen, results = record(self.calls, named, self._weights, self._outputs, self._fixed, self._probe)
+        returned = {seen.facts[n].root for n in self._outputs if n in seen.facts}
+        placed = sorted(n for n in seen.placeable if n not in returned)
+        spans = _lifetimes(self.calls, seen)
+        packing = pack([Block(n, *spans[n], seen.facts[n].bytes) for n in placed])
+        self._layout = [(packing.offsets[n], seen.facts[n]) for n in placed]
+        self.memory = _memory(packing, seen, spans, set(placed), returned)
+        clones = seen.clones(self._outputs, self._kept)
         positions = {n: k for k, n in enumerate(placed)}
-        source = PlanSource(self._inputs, self.calls, self._outputs, self._weights, positions, clone)
+        source = PlanSource(self._inputs, self.calls, self._outputs, self._weights, positions, clones)
         self.source = source.text
         self._run = source.compile()
+        return [t.clone() if k in clones else t for k, t in enumerate(results)]
 
 
-_OUTER = _Value("", (), (), torch.float32, 0, False)
+def _has_fixed_shape(tensor: Tensor, sizes: Mapping[str, int]) -> bool:
+    """Whether the extents follow from the inputs' sizes; those of a selection by mask depend on data."""
+    atoms = [a for extent in tensor.shape if not isinstance(extent, int) for a in walk_atoms(extent)]
+    return all(a.name in sizes for a in atoms if isinstance(a, Symbol))
 
 
-def _storage(tensor: torch.Tensor) -> int:
-    """Identity of a tensor's memory; opaque layouts (packed weights) count as their own."""
-    storage = tensor.untyped_storage() if tensor.layout is torch.strided else None
-    return id(tensor) if storage is None else storage._cdata  # noqa: SLF001 - data_ptr() is 0 for every empty tensor
-
-
-def _facts(root: str, tensor: torch.Tensor) -> _Value:
-    size = tensor.numel() * tensor.element_size()
-    dense = tensor.layout is torch.strided and tensor.numel() > 0 and _is_dense(tensor)
-    return _Value(root, tuple(tensor.shape), tuple(tensor.stride()), tensor.dtype, size, dense)
-
-
-def _is_dense(tensor: torch.Tensor) -> bool:
-    """Whether the elements fill one block of memory without gaps or overlap, in any order of the axes."""
-    expected = 1
-    for stride, extent in sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1):
-        if stride != expected:
-            return False
-        expected *= extent
-    return True
-
-
-def _lifetimes(calls: Sequence[Call], facts: Mapping[str, _Value]) -> dict[str, tuple[int, int]]:
-    """First and last step of every storage owner, reads through views included."""
+def _lifetimes(calls: Sequence[Call], seen: Recording) -> dict[str, tuple[int, int]]:
+    """First and last step of every memory owner, reads through views included."""
     spans: dict[str, tuple[int, int]] = {}
     for position, call in enumerate(calls):
         for name in (*call.outs, *call.refs()):
-            if name in facts:
-                root = facts[name].root
+            if name in seen.facts:
+                root = seen.facts[name].root
                 spans[root] = (spans.get(root, (position, position))[0], position)
     return spans
 
 
 def _memory(
     packing: Packing,
-    facts: Mapping[str, _Value],
+    seen: Recording,
     spans: Mapping[str, tuple[int, int]],
     placed: set[str],
     returned: set[str],
 ) -> Memory:
     end = max((last for _, last in spans.values()), default=0)
     owned = [
-        Block(n, first, end if n in returned else last, facts[n].bytes)
+        Block(n, first, end if n in returned else last, seen.facts[n].bytes)
         for n, (first, last) in spans.items()
-        if n in facts and n not in placed
+        if n in seen.facts and n not in placed
     ]
     return Memory(packing.size, packing.lower_bound, pack(owned).lower_bound)

@@ -28,7 +28,7 @@ class PlanSource:
         self._constants = constants
         self._shared: dict[int, str] = {}
         lines = [f"def run({', '.join([*(self._value(n) for n in inputs), 'buffers'])}):"]
-        last = _last_uses(calls, outputs)
+        last = last_uses(calls, outputs)
         for position, call in enumerate(calls):
             lines.append(f"    {self._line(call, placed)}")
             dead = [
@@ -49,7 +49,8 @@ class PlanSource:
         return scope["run"]
 
     def _value(self, name: str) -> str:
-        local = f"v{len(self._local)}_{''.join(c if c.isalnum() else '_' for c in name)}"
+        plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
+        local = f"v{len(self._local)}_{plain}"
         while local in self._local.values():
             local += "_"
         self._local[name] = local
@@ -89,7 +90,8 @@ class PlanSource:
         return f"{left} = {expression}"
 
 
-def _last_uses(calls: Sequence[Call], outputs: Sequence[str]) -> dict[str, int]:
+def last_uses(calls: Sequence[Call], outputs: Sequence[str]) -> dict[str, int]:
+    """The step after which each value is needed no more; outputs outlive all steps."""
     last: dict[str, int] = {}
     for position, call in enumerate(calls):
         for name in call.outs:

@@ -22,14 +22,14 @@ from tpopt.verify.reference import Reference
 from tpopt.verify.report import failure, unfaithful
 from tpopt.verify.runs import InputSet, altered, input_sets, run, same
 from tpopt.verify.ties import tied
-from tpopt.verify.tolerance import coarseness, exact_type, norm
+from tpopt.verify.tolerance import coarseness, exact_type, finite_norm
 from tpopt.verify.verification import OutputRow, Verification, summary
 
 Call = Callable[..., Any]
 """Takes the program's inputs in order; the tensors among its results are the program's outputs in order."""
 
-INTERPRETER_SECONDS = 20.0
-"""What the interpreter may take in all before the reference comes from torch in double."""
+INTERPRETER_SECONDS = 10.0
+"""What the interpreter may take in all."""
 _ORDINARY = 2
 """Sets of inputs that are always tried, however little time there is."""
 
@@ -86,7 +86,7 @@ def check(
         example_inputs: one tensor for each input of the program.
         strict: NaN and infinities must be where the original has them, on inputs that hold some.
         seconds: after this long no further kind of inputs is begun (the example and one seed always are).
-        interpreter_seconds: what the interpreter may take in all; then torch in double is the reference.
+        interpreter_seconds: what the interpreter may take in all; without it torch in double is the reference.
 
     Raises:
         VerificationFailed: the program itself does not compute what the original computes.
@@ -189,9 +189,8 @@ class _Session:
         excuse = self._excuse(inputs)
         for k, c, e, r in zip(self.kept, got, wanted, truth, strict=True):
             tensor = self.program.outputs[k]
-            size = norm(torch.where(exact_type(r).isfinite(), exact_type(r), 0))
-            if not given.adversarial:
-                self.scales[tensor.name] = max(self.scales.get(tensor.name, 0.0), size)
+            if not given.adversarial and (r.is_floating_point() or r.is_complex()):
+                self.scales[tensor.name] = max(self.scales.get(tensor.name, 0.0), finite_norm(exact_type(r)))
             scale = self.scales.get(tensor.name, 0.0) if given.adversarial else 0.0
             sample = Sample(given.label, tensor, c, e, r, scale, given.adversarial)
             self.rows.append(compare(sample, self.rules, excuse))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -18,6 +19,8 @@ EAGER_FACTOR = 2.0
 ADVERSARIAL_FACTOR = 10.0
 """How much looser the limit is on adversarial inputs, where errors of any two orders of summation differ widely."""
 _FLOAT64_FLOOR = 1e-12
+_SQUARABLE = 1e150
+"""Sums of squares of doubles below this, and above its inverse, neither overflow nor vanish."""
 
 EPSILON: Mapping[DType, float] = MappingProxyType(
     {
@@ -73,11 +76,20 @@ def exact_type(value: torch.Tensor) -> torch.Tensor:
 
 
 def norm(value: torch.Tensor) -> float:
-    """The L2 norm, without overflow on the way."""
-    if not value.numel():
-        return 0.0
-    largest = float(value.abs().max())
-    return largest * float((value / largest).abs().square().sum().sqrt()) if largest > 0 else 0.0
+    """The L2 norm of doubles, without overflow or underflow on the way; not finite where an element is not."""
+    plain = float(torch.linalg.vector_norm(value)) if value.numel() else 0.0
+    if 1 / _SQUARABLE < plain < _SQUARABLE:
+        return plain
+    largest = float(value.abs().max()) if value.numel() else 0.0
+    if largest == 0 or not math.isfinite(largest):
+        return largest
+    return largest * float(torch.linalg.vector_norm(value / largest))
+
+
+def finite_norm(value: torch.Tensor) -> float:
+    """The L2 norm of what is finite."""
+    found = norm(value)
+    return found if math.isfinite(found) else norm(value[value.isfinite()])
 
 
 def relative_error(value: torch.Tensor, reference: torch.Tensor, scale: float = 0.0) -> float:

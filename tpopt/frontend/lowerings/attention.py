@@ -136,9 +136,17 @@ def sdpa_flash_for_cpu(
 
 @lowers("aten._scaled_dot_product_attention_math.default")
 def sdpa_math(
-    ctx: Context, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, causal: bool, _dropout_mask: object,
-    scale: float | None, _gqa: bool,
-) -> tuple[Tensor | None, ...]:  # fmt: skip
+    ctx: Context,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    causal: bool,
+    _dropout_mask: object,
+    scale: float | None,
+    _gqa: bool,
+) -> tuple[Tensor | None, ...]:
     """The reference: also the probabilities."""
     found = _attend(ctx, Attention(q, k, v, mask, causal, scale), dropout, weights=ctx.used[1])
     return found if ctx.used[1] else (found[0], None)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from tpopt.frontend.context import Context
-from tpopt.frontend.moments import affine, centered, count, moments
+from tpopt.frontend.moments import affine, centered, count, moments, parameter
 from tpopt.frontend.numerics import wide
 from tpopt.frontend.registry import Lowerings
 from tpopt.ir import Iter, Scalar, Tensor, apply, cast, index
 from tpopt.ir.terms import const
 
 lowers = Lowerings()
-
-
-def _channel(tensor: Tensor | None, c: Iter) -> Scalar | None:
-    return None if tensor is None else tensor[c]
 
 
 def _with_statistics(
@@ -24,7 +20,7 @@ def _with_statistics(
     def body(*i: Iter) -> Scalar:
         kind, c = wide(ctx.dtype), i[1]
         rstd = apply("rsqrt", apply("add", cast(var[c], kind), eps))
-        return cast(affine(centered(x.at(i), mean[c], rstd), _channel(weight, c), _channel(bias, c)), ctx.dtype)
+        return cast(affine(centered(x.at(i), mean[c], rstd), parameter(weight, c), parameter(bias, c)), ctx.dtype)
 
     return ctx.compute(ctx.out.shape, body)
 
@@ -43,7 +39,7 @@ def _with_moments(
 ) -> Tensor:
     def body(*i: Iter) -> Scalar:
         c = i[1]
-        return cast(affine(centered(x.at(i), mean[c], rstd[c]), _channel(weight, c), _channel(bias, c)), ctx.dtype)
+        return cast(affine(centered(x.at(i), mean[c], rstd[c]), parameter(weight, c), parameter(bias, c)), ctx.dtype)
 
     return ctx.compute(ctx.out.shape, body)
 
@@ -60,9 +56,17 @@ def _saved(ctx: Context, k: int, source: Tensor | None) -> Tensor | None:
 
 @lowers("aten.batch_norm.default")
 def batch_norm(
-    ctx: Context, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None,
-    training: bool, _momentum: float, eps: float, _cudnn: bool,
-) -> Tensor:  # fmt: skip
+    ctx: Context,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    training: bool,
+    _momentum: float,
+    eps: float,
+    _cudnn: bool,
+) -> Tensor:
     """With the given statistics, or with the batch's own when training or when there are none."""
     if mean is not None and var is not None and not training:
         return _with_statistics(ctx, x, weight, bias, mean, var, eps)
@@ -95,9 +99,16 @@ def native_no_stats(
 
 @lowers("aten._native_batch_norm_legit_functional.default")
 def native_functional(
-    ctx: Context, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor,
-    training: bool, momentum: float, eps: float,
-) -> tuple[Tensor | None, ...]:  # fmt: skip
+    ctx: Context,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    var: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor | None, ...]:
     """The functional form of training: also the running statistics, moved towards the batch's."""
     if not training:
         out = _with_statistics(ctx, x, weight, bias, mean, var, eps)
@@ -120,9 +131,17 @@ def native_functional(
 
 @lowers("aten.instance_norm.default")
 def instance_norm(
-    ctx: Context, x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor | None, var: Tensor | None,
-    use_input_stats: bool, _momentum: float, eps: float, _cudnn: bool,
-) -> Tensor:  # fmt: skip
+    ctx: Context,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    use_input_stats: bool,
+    _momentum: float,
+    eps: float,
+    _cudnn: bool,
+) -> Tensor:
     """Each instance's channels with their own moments, or with the given statistics."""
     if not use_input_stats:
         if mean is None or var is None:
@@ -134,6 +153,6 @@ def instance_norm(
     def body(*i: Iter) -> Scalar:
         n, c = i[:2]
         value = centered(x.at([index(k) for k in i]), own[n, c], rstd[n, c])
-        return cast(affine(value, _channel(weight, c), _channel(bias, c)), ctx.dtype)
+        return cast(affine(value, parameter(weight, c), parameter(bias, c)), ctx.dtype)
 
     return ctx.pointwise(body)

@@ -18,7 +18,7 @@ lowers = Lowerings()
 
 @dataclass(frozen=True)
 class Grouped:
-    """Channel arithmetic: filter ``f`` of a weight ``[filters, channels of a group, …]`` sees the channels of its group."""
+    """Channel arithmetic of a weight ``[filters, channels of a group, …]``: a filter sees the channels of its group."""
 
     weight: Tensor
     groups: int
@@ -95,10 +95,10 @@ def transposed(
     def body(*i: Iter) -> Scalar:
         batch, o, y = _lead(i, len(t))
         found, (source, filter_) = covers(along, y, t), split.channels(o, c)
-        left = x.at([*map(index, batch), source, *(f.window for f in found)])
-        right = weight.at([source, filter_, *(f.tap for f in found)])
-        left = select(guard(*(b for f in found for b in f.within)), left, const(0, x.dtype))
-        right = select(guard(*(f.real for f in found)), right, const(0, weight.dtype))
+        read = x.at([*map(index, batch), source, *(f.window for f in found)])
+        tap = weight.at([source, filter_, *(f.tap for f in found)])
+        left = select(guard(*(b for f in found for b in f.within)), read, const(0, x.dtype))
+        right = select(guard(*(f.real for f in found)), tap, const(0, weight.dtype))
         return _biased(ctx, products(ctx.dtype, (c, *t), left, right), bias, o)
 
     return ctx.compute(shape, body)
@@ -109,9 +109,10 @@ def _visits_in_vain(along: list[Window]) -> bool:
     visited, needed = 1, 1
     for w in along:
         taps, covered = number(w.taps, "kernel size"), number(w.covers, "kernel size")
-        known = isinstance(w.extent, int) and isinstance(w.count, int)
-        visited *= covered * (w.extent if known else w.stride)  # type: ignore[operator]
-        needed *= taps * (w.count if known else 1)  # type: ignore[operator]
+        if isinstance(w.extent, int) and isinstance(w.count, int):
+            visited, needed = visited * covered * w.extent, needed * taps * w.count
+        else:
+            visited, needed = visited * covered * w.stride, needed * taps
     return visited > 2 * needed
 
 
@@ -158,7 +159,7 @@ class Spread:
         return size(index(self.weight.shape[0]) // self.groups)
 
     def channels(self, o: Iter, c: Iter) -> tuple[Index, Index]:
-        """For output channel ``o`` and the ``c``-th input of its group: the input channel, and ``o`` within its group."""
+        """The ``c``-th input channel of the group of output channel ``o``, and ``o`` within its group."""
         if self.groups == 1:
             return index(c), index(o)
         return index(o) // self.weight.shape[1] * self.inputs + c, index(o) % self.weight.shape[1]
@@ -167,7 +168,7 @@ class Spread:
 def weight_gradient(
     ctx: Context, weight: Tensor, dense: Tensor, strided: Tensor, along: list[Window], groups: int, *, batched: bool
 ) -> Tensor:
-    """``sum[n,p…]{dense[n,f,p…] * strided[n, c, stride*p + dilation*r - padding]}`` for each filter, channel and tap."""
+    """``sum[n,p…]{dense[n,f,p…] * strided[n, c, stride*p + dilation*r - padding]}`` at ``[f,c,r…]``."""
     rank, split = len(along), Grouped(weight, groups)
     n = (Iter("n", dense.shape[0]),) if batched else ()
     p = iters("p", [w.count for w in along])
@@ -226,9 +227,16 @@ def conv_padding(
 
 @lowers("aten.conv_transpose1d.default", "aten.conv_transpose2d.input", "aten.conv_transpose3d.input")
 def conv_transpose(
-    ctx: Context, x: Tensor, weight: Tensor, bias: Tensor | None, stride: object, padding: object, _output_padding: object,
-    groups: int, dilation: object,
-) -> Tensor:  # fmt: skip
+    ctx: Context,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: object,
+    padding: object,
+    _output_padding: object,
+    groups: int,
+    dilation: object,
+) -> Tensor:
     """The adjoint of convolution; output padding only shows in the result's shape."""
     along = _windows(ctx.out, x.shape, weight, stride, padding, dilation)
     return transposed(ctx, ctx.out.shape, x, weight, bias, along, groups)
@@ -236,9 +244,17 @@ def conv_transpose(
 
 @lowers("aten.convolution.default")
 def convolution(
-    ctx: Context, x: Tensor, weight: Tensor, bias: Tensor | None, stride: object, padding: object, dilation: object,
-    is_transposed: bool, output_padding: object, groups: int,
-) -> Tensor:  # fmt: skip
+    ctx: Context,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: object,
+    padding: object,
+    dilation: object,
+    is_transposed: bool,
+    output_padding: object,
+    groups: int,
+) -> Tensor:
     """Either of the two, as torch's backward graphs spell them."""
     if is_transposed:
         return conv_transpose(ctx, x, weight, bias, stride, padding, output_padding, groups, dilation)
@@ -247,9 +263,19 @@ def convolution(
 
 @lowers("aten.convolution_backward.default")
 def convolution_backward(
-    ctx: Context, grad: Tensor, x: Tensor, weight: Tensor, _bias_sizes: object, stride: object, padding: object,
-    dilation: object, is_transposed: bool, _output_padding: object, groups: int, mask: Sequence[bool],
-) -> tuple[Tensor | None, ...]:  # fmt: skip
+    ctx: Context,
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    _bias_sizes: object,
+    stride: object,
+    padding: object,
+    dilation: object,
+    is_transposed: bool,
+    _output_padding: object,
+    groups: int,
+    mask: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
     """Gradients with respect to input, weight and bias, those that ``mask`` asks for."""
     strided, dense = (grad, x) if is_transposed else (x, grad)
     along = _windows(strided, dense.shape, weight, stride, padding, dilation)

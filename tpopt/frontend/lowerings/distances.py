@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from tpopt.frontend.context import Context, broadcast
+from tpopt.frontend.context import Context
 from tpopt.frontend.numerics import wide
 from tpopt.frontend.registry import Lowerings
 from tpopt.ir import DType, Index, Iter, Scalar, Size, Tensor, apply, cast, guard, index, iters, reduce, total

@@ -40,7 +40,10 @@ def _axes(term: str, rank: int) -> tuple[str, ...]:
 
 
 def _parse(equation: str, operands: Sequence[Tensor]) -> tuple[list[Operand], tuple[str, ...]]:
-    """Labelled operands, and the labels of the result (implicit: the hidden axes, then letters that appear once, sorted)."""
+    """Labelled operands, and the labels of the result.
+
+    Left out, these are the hidden axes, then the letters that appear once, sorted.
+    """
     left, arrow, right = equation.replace(" ", "").partition("->")
     parsed = [Operand(t, _axes(term, t.rank)) for term, t in zip(left.split(","), operands, strict=True)]
     every = [l for o in parsed for l in o.labels]

@@ -38,7 +38,7 @@ SUM, MEAN, MAX = 0, 1, 2
 
 @dataclass(frozen=True)
 class Bags:
-    """``count`` runs of ``indices`` that start at ``offsets``; a run may be empty. ``padding`` is a row left out, or -1."""
+    """``count`` runs of ``indices``, perhaps empty, that start at ``offsets``. ``padding`` is a row left out, or -1."""
 
     ctx: Context
     weight: Tensor
@@ -123,18 +123,34 @@ def _checked(
 
 @lowers("aten._embedding_bag.default", "aten._embedding_bag_forward_only.default")
 def private_embedding_bag(
-    ctx: Context, weight: Tensor, indices: Tensor, offsets: Tensor, _scale: bool, mode: int, _sparse: bool,
-    per_sample: Tensor | None, _last: bool, padding: int,
-) -> tuple[Tensor | None, ...]:  # fmt: skip
+    ctx: Context,
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    _scale: bool,
+    mode: int,
+    _sparse: bool,
+    per_sample: Tensor | None,
+    _last: bool,
+    padding: int,
+) -> tuple[Tensor | None, ...]:
     """Sum, mean or maximum over each bag; a padding row of -1 means none."""
     return _checked(ctx, weight, indices, offsets, mode, per_sample, padding)
 
 
 @lowers("aten.embedding_bag.padding_idx", "aten.embedding_bag.default")
 def embedding_bag(
-    ctx: Context, weight: Tensor, indices: Tensor, offsets: Tensor, _scale: bool, mode: int, _sparse: bool,
-    per_sample: Tensor | None, _last: bool, padding: int | None = None,
-) -> tuple[Tensor | None, ...]:  # fmt: skip
+    ctx: Context,
+    weight: Tensor,
+    indices: Tensor,
+    offsets: Tensor,
+    _scale: bool,
+    mode: int,
+    _sparse: bool,
+    per_sample: Tensor | None,
+    _last: bool,
+    padding: int | None = None,
+) -> tuple[Tensor | None, ...]:
     """The same; a negative padding row counts from the last."""
     if padding is not None and padding < 0:
         if not isinstance(weight.shape[0], int):

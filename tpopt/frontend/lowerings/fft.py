@@ -45,7 +45,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Transform:
-    """Steps in order with one sign of the exponent; ``scale`` 0, 1, 2: none, ``1/sqrt(n)``, ``1/n`` over all of them."""
+    """Steps in order, with one sign of the exponent. ``scale`` 0, 1, 2: none, ``1/sqrt(n)``, ``1/n`` in all."""
 
     steps: tuple[Step, ...]
     sign: int
@@ -103,7 +103,7 @@ class Transform:
 
 
 def _summed(extent: Size, rows: Size) -> tuple[Iter, bool]:
-    """The iterator over what is transformed, and whether it stays inside the tensor (what is missing counts as zero)."""
+    """The iterator over what is transformed, and whether it stays inside the tensor: what is missing is zero."""
     if nonnegative(index(rows) - extent):
         return Iter("k", extent), True
     return Iter("k", rows), nonnegative(index(extent) - rows)
@@ -181,7 +181,7 @@ _register("hfft", FORWARD, "real")
 @lowers("aten._fft_c2c.default")
 def fft_c2c(ctx: Context, x: Tensor, dims: Sequence[int], scale: int, forward: bool) -> Tensor:
     """Complex to complex."""
-    return complex_transform(ctx, x, [axis(d, x.rank) for d in dims], FORWARD if forward else INVERSE, _scale(scale))
+    return complex_transform(ctx, x, [axis(d, x.rank) for d in dims], FORWARD if forward else INVERSE, scale)
 
 
 @lowers("aten._fft_r2c.default")
@@ -189,19 +189,14 @@ def fft_r2c(ctx: Context, x: Tensor, dims: Sequence[int], scale: int, onesided: 
     """Real to complex: half of the results along the last axis, or all."""
     axes = [axis(d, x.rank) for d in dims]
     if onesided:
-        return half_transform(ctx, x, axes, None, FORWARD, _scale(scale))
-    return complex_transform(ctx, x, axes, FORWARD, _scale(scale))
+        return half_transform(ctx, x, axes, None, FORWARD, scale)
+    return complex_transform(ctx, x, axes, FORWARD, scale)
 
 
 @lowers("aten._fft_c2r.default")
 def fft_c2r(ctx: Context, x: Tensor, dims: Sequence[int], scale: int, _n: object) -> Tensor:
     """Complex to real."""
-    return real_transform(ctx, x, [axis(d, x.rank) for d in dims], INVERSE, _scale(scale))
-
-
-def _scale(mode: int) -> int:
-    """torch's normalization: 0 none, 1 by the root of n, 2 by n."""
-    return int(mode)
+    return real_transform(ctx, x, [axis(d, x.rank) for d in dims], INVERSE, scale)
 
 
 @lowers("aten.fft_fftfreq.default")

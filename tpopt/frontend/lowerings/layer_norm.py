@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from tpopt.frontend.context import Context
-from tpopt.frontend.moments import affine, centered, count, moments
+from tpopt.frontend.moments import affine, centered, count, moments, parameter
 from tpopt.frontend.numerics import wide
 from tpopt.frontend.registry import Lowerings
 from tpopt.ir import Iter, Scalar, Tensor, apply, cast, index, total
@@ -35,7 +35,7 @@ def _layer_norm(
     def body(*i: Iter) -> Scalar:
         outer, last = i[:kept], i[kept:]
         value = centered(x.at(i), mean.at(outer), rstd.at(outer))
-        return cast(affine(value, weight and weight.at(last), bias and bias.at(last)), ctx.dtype)
+        return cast(affine(value, parameter(weight, *last), parameter(bias, *last)), ctx.dtype)
 
     return ctx.compute(ctx.out.shape, body), mean, rstd
 
@@ -80,7 +80,7 @@ def _group_norm(
     def body(*i: Iter) -> Scalar:
         n, c = i[:2]
         value = centered(x.at(i), mean[n, index(c) // each], rstd[n, index(c) // each])
-        return cast(affine(value, weight and weight[c], bias and bias[c]), ctx.dtype)
+        return cast(affine(value, parameter(weight, c), parameter(bias, c)), ctx.dtype)
 
     return ctx.compute(ctx.out.shape, body), mean, rstd
 
@@ -126,7 +126,7 @@ def _rms_norm(
 
     def body(*i: Iter) -> Scalar:
         value = apply("mul", cast(x.at(i), kind), rrms.at(i[:kept]))
-        return cast(affine(value, weight and weight.at(i[kept:]), None), ctx.dtype)
+        return cast(affine(value, parameter(weight, *i[kept:]), None), ctx.dtype)
 
     return ctx.compute(ctx.out.shape, body), rrms
 

@@ -130,7 +130,7 @@ def inner(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
 
 @lowers("aten.kron.default")
 def kron(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
-    """``a[i // n] * b[i % n]`` along every axis, ``n`` the extent of ``b``; the shorter shape is padded with ones in front."""
+    """``a[i // n] * b[i % n]`` along every axis, ``n`` the extent of ``b``; missing axes count as 1."""
     rank = max(a.rank, b.rank)
     blocks = (1,) * (rank - b.rank) + b.shape
 

@@ -40,11 +40,21 @@ def _relu(x: Gate, h: Gate, _hidden: Scalar, _cell: Scalar | None) -> tuple[Scal
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One direction of one layer: its weights, and what each step does."""
+class Cell:
+    """A kind of recurrent cell: how many gates it has, and what a step does with them."""
 
+    gates: int
     step: Step
-    has_cell: bool
+
+
+LSTM, GRU, TANH, RELU = Cell(4, _lstm), Cell(3, _gru), Cell(1, _tanh), Cell(1, _relu)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One direction of one layer: its kind and its weights."""
+
+    cell: Cell
     ih: Tensor
     hh: Tensor
     biases: tuple[Tensor, ...]
@@ -62,7 +72,9 @@ class Layer:
 
         return ctx.compute([x.shape[0], x.shape[1], self.ih.shape[0]], body, "gates")
 
-    def loop(self, ctx: Context, gates: Tensor, hidden: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def loop(
+        self, ctx: Context, gates: Tensor, hidden: Tensor, cell: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The Scan: the hidden state of every step, the last one, and the last cell."""
         init = (hidden,) if cell is None else (hidden, cell)
         captures = (self.hh, *self.biases[1:], *(() if self.projection is None else (self.projection,)))
@@ -77,7 +89,7 @@ class Layer:
         hidden, *cells = [tensor(b.name(n), t.shape, t.dtype) for n, t in zip(("hidden", "cell"), init, strict=False)]
         given = tensor(b.name("gates"), gates.shape[1:], gates.dtype)
         inner = [tensor(b.name(n), t.shape, t.dtype) for n, t in zip(self._names(), captures, strict=True)]
-        k, width = Iter("k", hidden.shape[1]), index(self.ih.shape[0]) // self._count
+        k, width = Iter("k", hidden.shape[1]), index(self.ih.shape[0]) // self.cell.gates
 
         def state_gates(n: Iter, g: Iter) -> Scalar:
             value = products(kind, (k,), hidden[n, k], inner[0][g, k])
@@ -88,7 +100,7 @@ class Layer:
         def following(n: Iter, j: Iter) -> list[Scalar]:
             old = cast(hidden[n, j], kind) if self.projection is None else cast(own[n, j], kind)
             cell = cast(cells[0][n, j], kind) if cells else None
-            value, new = self.step(lambda g: given[n, width * g + j], lambda g: own[n, width * g + j], old, cell)
+            value, new = self.cell.step(lambda g: given[n, width * g + j], lambda g: own[n, width * g + j], old, cell)
             return [cast(v, hidden.dtype) for v in (value, new) if v is not None]
 
         outs = b.compute_many("next", [given.shape[0], width], following)
@@ -98,14 +110,16 @@ class Layer:
     def _projected(self, b: Builder, value: Tensor, weight: Tensor, kind: DType) -> Tensor:
         k = Iter("k", value.shape[1])
         shape = (value.shape[0], weight.shape[0])
-        return b.compute("projected", shape, lambda n, j: cast(products(kind, (k,), value[n, k], weight[j, k]), value.dtype))
-
-    @property
-    def _count(self) -> int:
-        return {_lstm: 4, _gru: 3}.get(self.step, 1)
+        return b.compute(
+            "projected", shape, lambda n, j: cast(products(kind, (k,), value[n, k], weight[j, k]), value.dtype)
+        )
 
     def _names(self) -> list[str]:
-        return ["weight", *("bias" for _ in self.biases[1:]), *("projection" for _ in (self.projection,) if self.projection is not None)]
+        return [
+            "weight",
+            *("bias" for _ in self.biases[1:]),
+            *("projection" for _ in (self.projection,) if self.projection is not None),
+        ]
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,7 @@ class Stack:
     """All layers of a call; ``params`` as torch lists them."""
 
     ctx: Context
-    step: Step
+    cell: Cell
     params: Sequence[Tensor]
     biased: bool
     layers: int
@@ -126,7 +140,7 @@ class Stack:
         own = self.params[(number * directions + int(backward)) * each :][:each]
         biases = tuple(own[2:4]) if self.biased else ()
         projection = own[-1] if each in (3, 5) else None
-        return Layer(self.step, self.step is _lstm, own[0], own[1], biases, projection, backward)
+        return Layer(self.cell, own[0], own[1], biases, projection, backward)
 
     def run(self, x: Tensor, hidden: Tensor, cell: Tensor | None) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Outputs of every step (time first), and the last states of every layer and direction."""
@@ -178,13 +192,24 @@ def _stacked(ctx: Context, k: int, states: list[Tensor]) -> Tensor | None:
 
 
 def _recurrent(
-    ctx: Context, step: Step, x: Tensor, state: Sequence[Tensor], params: Sequence[Tensor], biased: bool, layers: int,
-    dropout: float, train: bool, both: bool, batch_first: bool,
-) -> tuple[Tensor | None, ...]:  # fmt: skip
+    ctx: Context,
+    cell: Cell,
+    x: Tensor,
+    state: Sequence[Tensor],
+    params: Sequence[Tensor],
+    biased: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    both: bool,
+    batch_first: bool,
+) -> tuple[Tensor | None, ...]:
     if dropout and train and layers > 1:
         raise NoAlgebra(f"{ctx.target} drops at random between layers (dropout={dropout} while training)")
-    source = ctx.compute([x.shape[1], x.shape[0], x.shape[2]], lambda t, n, k: x[n, t, k], "steps") if batch_first else x
-    stack = Stack(ctx, step, params, biased, layers, both)
+    source = (
+        ctx.compute([x.shape[1], x.shape[0], x.shape[2]], lambda t, n, k: x[n, t, k], "steps") if batch_first else x
+    )
+    stack = Stack(ctx, cell, params, biased, layers, both)
     found, hiddens, cells = stack.run(source, state[0], state[1] if len(state) > 1 else None)
     outer = [0, 1] if not batch_first else [1, 0]
     shape: list[Size] = [found.shape[a] for a in outer] + [found.shape[2]]
@@ -194,24 +219,32 @@ def _recurrent(
 
 
 @lowers("aten.lstm.input")
-def lstm(ctx: Context, x: Tensor, state: Sequence[Tensor], params: Sequence[Tensor], *settings: object) -> tuple[Tensor | None, ...]:
+def lstm(
+    ctx: Context, x: Tensor, state: Sequence[Tensor], params: Sequence[Tensor], *settings: object
+) -> tuple[Tensor | None, ...]:
     """Long short-term memory: any number of layers, both directions, projections."""
-    return _recurrent(ctx, _lstm, x, state, params, *settings)  # type: ignore[arg-type]
+    return _recurrent(ctx, LSTM, x, state, params, *settings)  # type: ignore[arg-type]
 
 
 @lowers("aten.gru.input")
-def gru(ctx: Context, x: Tensor, state: Tensor, params: Sequence[Tensor], *settings: object) -> tuple[Tensor | None, ...]:
+def gru(
+    ctx: Context, x: Tensor, state: Tensor, params: Sequence[Tensor], *settings: object
+) -> tuple[Tensor | None, ...]:
     """Gated recurrent units."""
-    return _recurrent(ctx, _gru, x, [state], params, *settings)  # type: ignore[arg-type]
+    return _recurrent(ctx, GRU, x, [state], params, *settings)  # type: ignore[arg-type]
 
 
 @lowers("aten.rnn_tanh.input")
-def rnn_tanh(ctx: Context, x: Tensor, state: Tensor, params: Sequence[Tensor], *settings: object) -> tuple[Tensor | None, ...]:
+def rnn_tanh(
+    ctx: Context, x: Tensor, state: Tensor, params: Sequence[Tensor], *settings: object
+) -> tuple[Tensor | None, ...]:
     """Elman's network."""
-    return _recurrent(ctx, _tanh, x, [state], params, *settings)  # type: ignore[arg-type]
+    return _recurrent(ctx, TANH, x, [state], params, *settings)  # type: ignore[arg-type]
 
 
 @lowers("aten.rnn_relu.input")
-def rnn_relu(ctx: Context, x: Tensor, state: Tensor, params: Sequence[Tensor], *settings: object) -> tuple[Tensor | None, ...]:
+def rnn_relu(
+    ctx: Context, x: Tensor, state: Tensor, params: Sequence[Tensor], *settings: object
+) -> tuple[Tensor | None, ...]:
     """The same with a rectifier."""
-    return _recurrent(ctx, _relu, x, [state], params, *settings)  # type: ignore[arg-type]
+    return _recurrent(ctx, RELU, x, [state], params, *settings)  # type: ignore[arg-type]

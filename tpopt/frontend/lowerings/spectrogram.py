@@ -30,9 +30,17 @@ def _window(n: int, length: int, window: Tensor | None) -> ReadWindow:
 
 @lowers("aten.stft.default")
 def stft(
-    ctx: Context, x: Tensor, n_fft: object, hop: object, length: object, window: Tensor | None, normalized: bool,
-    onesided: bool | None, return_complex: bool | None, _align: object,
-) -> Tensor:  # fmt: skip
+    ctx: Context,
+    x: Tensor,
+    n_fft: object,
+    hop: object,
+    length: object,
+    window: Tensor | None,
+    normalized: bool,
+    onesided: bool | None,
+    return_complex: bool | None,
+    _align: object,
+) -> Tensor:
     """``out[…, f, t] = sum[j]{x[…, hop*t + j] * window[j] * exp(-2πi f j / n)}``."""
     n = number(n_fft, "n_fft")
     stride = n // 4 if hop is None else number(hop, "hop_length")
@@ -61,9 +69,18 @@ def stft(
 
 @lowers("aten.istft.default")
 def istft(
-    ctx: Context, x: Tensor, n_fft: object, hop: object, length: object, window: Tensor | None, center: bool, normalized: bool,
-    onesided: bool | None, _length: object, return_complex: bool,
-) -> Tensor:  # fmt: skip
+    ctx: Context,
+    x: Tensor,
+    n_fft: object,
+    hop: object,
+    length: object,
+    window: Tensor | None,
+    center: bool,
+    normalized: bool,
+    onesided: bool | None,
+    _length: object,
+    return_complex: bool,
+) -> Tensor:
     """Transforms back, windows again, adds what overlaps and divides by the sum of the squared windows there."""
     n = number(n_fft, "n_fft")
     stride = n // 4 if hop is None else number(hop, "hop_length")

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from tpopt.frontend.context import Context
-from tpopt.frontend.registry import Lowerings
+from tpopt.frontend.registry import Lowering, Lowerings
 from tpopt.frontend.taps import Taps, clamped, cubic_weight, float_kind, linear_weight, resample
 from tpopt.ir import DType, Index, Iter, Lookup, Scalar, Size, Tensor, apply, cast, index, position
 from tpopt.ir.index import IndexLike
@@ -43,7 +43,9 @@ def _rounded(extent: int, out: int, scale: float | None, shift: float) -> Array:
     return positions
 
 
-def _nearest_axis(ctx: Context, extent: Size, out: Size, scale: float | None, *, middle: bool) -> Taps | tuple[int, int]:
+def _nearest_axis(
+    ctx: Context, extent: Size, out: Size, scale: float | None, *, middle: bool
+) -> Taps | tuple[int, int]:
     """One axis: an exact ratio where it gives what torch's rounding gives, else a table."""
     if index(extent) is index(out) and scale in (None, 1.0):
         return Taps(extent)
@@ -54,10 +56,15 @@ def _nearest_axis(ctx: Context, extent: Size, out: Size, scale: float | None, *,
         n = out if isinstance(out, int) and known else _SAMPLED
         m = extent if isinstance(extent, int) and known else n * num // den + 1
         step = scale if scale is not None or known else den / num
-        if np.array_equal(_rounded(m, n, step, shift), ((2 * np.arange(n) + 1) * num // (2 * den) if middle else np.arange(n) * num // den)):
+        if np.array_equal(
+            _rounded(m, n, step, shift),
+            ((2 * np.arange(n) + 1) * num // (2 * den) if middle else np.arange(n) * num // den),
+        ):
             return num, den
     if isinstance(extent, int) and isinstance(out, int):
-        return Taps(extent, 1, ctx.table(f"{ctx.base}.positions", _rounded(extent, out, scale, shift)[:, None], DType.I64))
+        return Taps(
+            extent, 1, ctx.table(f"{ctx.base}.positions", _rounded(extent, out, scale, shift)[:, None], DType.I64)
+        )
     if scale is not None and scale > 0:
         raise ctx.refuse(f"nearest interpolation of a run-time extent by {scale}: the positions depend on rounding")
     return Taps(extent, 1, _rounded_stage(ctx, extent, out, shift))
@@ -77,7 +84,10 @@ def _rounded_stage(ctx: Context, extent: Size, out: Size, shift: float) -> Tenso
 
 def _nearest(ctx: Context, x: Tensor, scales: Sequence[float | None], *, middle: bool) -> Tensor:
     lead = x.rank - len(scales)
-    along = [_nearest_axis(ctx, e, o, s, middle=middle) for e, o, s in zip(x.shape[lead:], ctx.out.shape[lead:], scales, strict=True)]
+    along = [
+        _nearest_axis(ctx, e, o, s, middle=middle)
+        for e, o, s in zip(x.shape[lead:], ctx.out.shape[lead:], scales, strict=True)
+    ]
 
     def place(own: Iter, form: Taps | tuple[int, int]) -> Index:
         if isinstance(form, tuple):
@@ -116,7 +126,9 @@ def _weighted_axis(ctx: Context, extent: Size, out: Size, scale: float | None, *
         return cubic_weight(fraction, t) if cubic else linear_weight(fraction, t)
 
     count = 4 if cubic else 2
-    return Taps(extent, count, ctx.compute([out, count], place, "positions"), ctx.compute([out, count], weight, "weights"))
+    return Taps(
+        extent, count, ctx.compute([out, count], place, "positions"), ctx.compute([out, count], weight, "weights")
+    )
 
 
 def _weighted(ctx: Context, x: Tensor, scales: Sequence[float | None], *, align: bool, cubic: bool = False) -> Tensor:
@@ -149,7 +161,10 @@ def _register(rank: int, linear: str) -> None:
     def weighted_vec(ctx: Context, x: Tensor, _extents: object, align: bool, given: Sequence[float] | None) -> Tensor:
         return _weighted(ctx, x, scales(given), align=align)
 
-    table = {f"upsample_nearest{rank}d": (nearest, nearest_vec), f"_upsample_nearest_exact{rank}d": (exact, exact_vec)}
+    table: dict[str, tuple[Lowering, Lowering]] = {
+        f"upsample_nearest{rank}d": (nearest, nearest_vec),
+        f"_upsample_nearest_exact{rank}d": (exact, exact_vec),
+    }
     table[f"upsample_{linear}{rank}d"] = (weighted, weighted_vec)
     for name, (plain, vec) in table.items():
         lowers(f"aten.{name}.default")(plain)
