@@ -95,6 +95,23 @@ def test_gradients_reach_inputs_and_weights(fast: bool):
     assert torch.autograd.gradgradcheck(run, (x, *weights), fast_mode=True)
 
 
+def test_transforms_of_torch_func_apply():
+    program, _ = network()
+    fn = to_torch(program, dtype=torch.float64)
+    x, w = torch.randn(2, 3, 9, 9, dtype=torch.float64), fn.weights["w"]
+
+    def loss(weight: torch.Tensor) -> torch.Tensor:
+        return fn(x, weights={"w": weight})[0].square().sum()
+
+    along = torch.ones_like(w)
+    product = torch.func.jvp(torch.func.grad(loss), (w,), (along,))[1]
+    step = 1e-6
+    forward, backward = (torch.func.grad(loss)(w + s * step * along) for s in (1, -1))
+    torch.testing.assert_close(product, (forward - backward) / (2 * step), rtol=1e-5, atol=1e-9)
+    batched = torch.func.vmap(torch.func.grad(loss))(torch.stack([w, 2 * w]))
+    torch.testing.assert_close(batched[1], torch.func.grad(loss)(2 * w))
+
+
 def test_a_plan_made_in_inference_mode_serves_gradients_later():
     program, _ = network()
     fn = to_torch(program)

@@ -106,6 +106,16 @@ def test_freshening_renames_bound_iterators_where_they_are_bound_and_read():
     assert freshen(term, ["i"]) is term
 
 
+def test_freshening_captures_nothing_and_keeps_siblings_alike():
+    siblings = parse("sum[j:5]{ w[j] } + max[j:5]{ w[j] }")
+    assert freshen(siblings, []) is siblings
+    assert print_term(freshen(siblings, ["j"])) == "sum[j0:5]{ w[j0] } + max[j0:5]{ w[j0] }"
+    free = parse_term("sum[k:5]{ x[k0,k] }", TENSORS, (Iter("k0", 7),))
+    assert print_term(freshen(free, ["k"])) == "sum[k1:5]{ x[k0,k1] }"
+    apart = parse("sum[a:5]{ w[a] } + sum[a:3]{ w[a] } + sum[a0:3]{ w[a0] }")
+    assert print_term(freshen(apart, [])) == "sum[a:5]{ w[a] } + sum[a1:3]{ w[a1] } + sum[a0:3]{ w[a0] }"
+
+
 def test_tensors_are_replaced_in_reads_lookups_and_guards():
     term = parse("select(1 <= ids[i]{0:5} < 3, x[i,ids[i]{0:5}] * w[(ids[i]{0:5})//2], 0.0)")
     renamed = map_tensors(term, lambda t: Tensor(f"{t.name}2", t.shape, t.dtype))

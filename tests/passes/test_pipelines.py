@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,3 +164,39 @@ def test_run_time_sizes_pass_through():
     )
     outcome = run(DEFAULT, before)
     assert bodies(outcome.after) == ["sum", "sum", "sum"]
+
+
+SCRIPT = """
+from support.rewriting import valued
+from tpopt.passes.pipelines import DEFAULT
+from tpopt.rewrite import Pipeline, Trace
+TEXT = {text!r}
+trace = Trace()
+print(Pipeline(DEFAULT).run(valued(TEXT), trace))
+print(*trace.events, sep="\\n")
+"""
+TEXT = """program p(x: f32[9,6])
+weight a: f32[8,6]
+weight b: f32[8,6]
+weight c: f32[8,6]
+weight s: f32[8]
+q: f32[9,8] = L[i:9,o:8] sum[k:6]{ x[i,k] * a[o,k] }
+r: f32[9,8] = L[i:9,o:8] sum[k:6]{ x[i,k] * b[o,k] }
+v: f32[9,8] = L[i:9,o:8] sum[k:6]{ x[i,k] * c[o,k] }
+w: f32[9,8] = L[i:9,o:8] sum[j:6]{ x[i,j] * c[o,j] }
+t: f32[8,9] = L[o:8,i:9] r[i,o] * 1.0
+y: f32[9,9] = L[i:9,j:9] sum[o:8]{ q[i,o] * t[o,j] } + exp(v[i,0] * w[j,1])
+z: f32[9,9] = L[i:9,j:9] y[i,j] * s[0] + s[1]
+return z"""
+
+
+def test_the_result_does_not_depend_on_the_hash_seed():
+    script = SCRIPT.format(text=TEXT)
+    support = str(Path(__file__).parents[1])
+    texts = []
+    for seed in "012":
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": support}
+        command = [sys.executable, "-c", script]
+        texts.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert texts[0].count("merged") > 2
+    assert texts[1:] == texts[:1] * 2

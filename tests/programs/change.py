@@ -12,7 +12,7 @@ from tpopt.ir.walk import postorder, rebuild, stage_reads
 
 
 def shuffled(program: Program, rng: random.Random) -> Program:
-    """Renames everything, reorders independent stages, commutative arguments, bounds of guards and reduced iterators."""
+    """Renames everything; reorders independent stages, commutative arguments, guards and reduced iterators."""
     stages = _reordered(program, rng)
     names = [t.name for t in program.tensors.values()]
     fresh = [f"t{n}" for n in range(len(names))]

@@ -1,8 +1,8 @@
 """What a random program is made with: tensors and what is known of their values, and the same program in torch.
 
 Values stay small, away from the edges of the functions they meet, and distinct where an order is asked for. What jumps
-(comparisons, rounding, casts to integers) is applied to *exact* values alone: those that every evaluator computes to the
-last bit, so that no two evaluators can land on different sides.
+(comparisons, rounding, casts to integers) is applied to *exact* values alone: those that every evaluator computes to
+the last bit, so that no two evaluators can land on different sides.
 """
 
 from __future__ import annotations

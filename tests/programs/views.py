@@ -60,10 +60,7 @@ def sliced(m: Maker, value: Value) -> None:
     """Every ``step``-th position of an axis from ``start`` on."""
     axis, start, step = m.random.randrange(len(value.shape)), m.random.choice((0, 1)), m.random.choice((1, 2))
     extent = value.shape[axis]
-    if not isinstance(extent, int):
-        extent, start, step = extent, 0, 1
-    else:
-        start = min(start, extent)
+    start, step = (min(start, extent), step) if isinstance(extent, int) else (0, 1)
     length = size(-((start - index(extent)) // step))
     shape = [length if a == axis else e for a, e in enumerate(value.shape)]
     cut = tuple(slice(start, None, step) if a == axis else slice(None) for a in range(len(shape)))

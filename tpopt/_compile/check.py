@@ -12,6 +12,7 @@ from tpopt.backend.operators import inference
 from tpopt.errors import VerificationFailed
 from tpopt.report import VerificationRow
 from tpopt.rewrite.numerics import Numerics
+from tpopt.runtime.compiled import strides_of
 from tpopt.verify import Verification, check
 from tpopt.verify.report import failure
 
@@ -98,6 +99,6 @@ def _candidate(special: Specialization) -> Callable[..., Any]:
         sizes = special.guard.sizes(tensors[:users])
         assert sizes is not None
         with inference():
-            return special.bind(sizes, tensors[:users])(list(tensors))
+            return special.bind(sizes, strides_of(tensors[:users]))(list(tensors))
 
     return run

@@ -43,7 +43,7 @@ class inference:  # noqa: N801 - reads as torch.no_grad does
         self._was_enabled = torch.is_grad_enabled()
         torch._C._set_grad_enabled(False)
         self._below = torch._C._AutoDispatchBelowAutograd()
-        self._below.__enter__()
+        self._below.__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *raised: object) -> None:
         self._below.__exit__(*raised)

@@ -44,10 +44,10 @@ from tpopt.ir.validate import validate
 from tpopt.ir.walk import postorder, rebuild, stage_reads, tensors_read
 
 __all__ = [
-    "DENSE", "Alias", "Apply", "Atom", "Bound", "Builder", "Cast", "Compute", "Cond", "Const", "DType", "FloorDiv", "Guard",
-    "Index", "Iter", "Kernel", "Lookup", "Mod", "Opaque", "Origin", "Position", "Program", "Read", "Reduce", "Scalar", "Scan",
-    "Scatter", "Select", "Size", "Sort", "Stage", "Structure", "Symbol", "Tensor", "TopK", "apply", "cast", "ceildiv",
-    "compute", "const", "floordiv", "guard", "index", "interval", "iters", "mod", "nonnegative", "position", "postorder",
-    "rebuild", "reduce", "select", "size", "stage_reads", "substitute", "tensor", "tensors_read", "total", "validate",
-    "where", "within",
+    "DENSE", "Alias", "Apply", "Atom", "Bound", "Builder", "Cast", "Compute", "Cond", "Const", "DType", "FloorDiv",
+    "Guard", "Index", "Iter", "Kernel", "Lookup", "Mod", "Opaque", "Origin", "Position", "Program", "Read",
+    "Reduce", "Scalar", "Scan", "Scatter", "Select", "Size", "Sort", "Stage", "Structure", "Symbol", "Tensor",
+    "TopK", "apply", "cast", "ceildiv", "compute", "const", "floordiv", "guard", "index", "interval", "iters",
+    "mod", "nonnegative", "position", "postorder", "rebuild", "reduce", "select", "size", "stage_reads",
+    "substitute", "tensor", "tensors_read", "total", "validate", "where", "within",
 ]  # fmt: skip

@@ -106,12 +106,13 @@ def interval(value: IndexLike) -> tuple[int | None, int | None]:
     """Inclusive integer bounds ``(low, high)``; an end is ``None`` where it is not a known number."""
     canonical = index(value)
     low, negated = minimum(canonical), minimum(-canonical)
-    low_number = _number(low, smallest=True)
-    high_number = _number(negated, smallest=True)
+    low_number = _number(low)
+    high_number = _number(negated)
     return low_number, None if high_number is None else -high_number
 
 
-def _number(value: Index | None, *, smallest: bool) -> int | None:
+def _number(value: Index | None) -> int | None:
+    """The least value over the symbols, where it is a known number."""
     if value is None:
         return None
     for symbol in [a for a in value.atoms if isinstance(a, Symbol)]:

@@ -15,7 +15,7 @@ from tpopt.ir.index import Atom, FloorDiv, Index, IndexLike, Mod, Monomial, Symb
 
 
 def floordiv(numerator: IndexLike, denominator: IndexLike) -> Index:
-    """``floor(numerator / denominator)``. Raises :class:`InvalidProgram` for a zero or negative constant denominator."""
+    """``floor(numerator / denominator)``. Raises :class:`InvalidProgram` for a constant denominator of 0 or less."""
     n, d = index(numerator), _positive(denominator)
     whole, rest = _split(n, d)
     return add(whole, _floordiv_rest(rest, d))

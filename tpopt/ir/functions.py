@@ -46,7 +46,8 @@ class Monoid:
 
 def _table() -> dict[str, Function]:
     floats = (
-        "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh sigmoid"
+        "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sigmoid "
+        "sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
     ).split()
     reals = "erf erfc erfinv lgamma digamma ceil floor round trunc".split()
     rows = [Function(n, 1, domain="float") for n in floats]

@@ -285,7 +285,7 @@ def substitute(where: IndexLike, mapping: Mapping[Atom, IndexLike]) -> Index:
 
     Extents of iterators are not rewritten: replace the iterator itself instead.
     """
-    return map_atoms(where, lambda a: mapping.get(a))
+    return map_atoms(where, mapping.get)
 
 
 def map_atoms(where: IndexLike, replace: Callable[[Atom], IndexLike | None]) -> Index:

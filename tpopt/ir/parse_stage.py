@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from tpopt.ir.dtypes import DType
 from tpopt.ir.index import Iter
@@ -31,10 +31,10 @@ class StageReader(AttributeReader):
         outs = self._declared_outs()
         tokens.expect("=", "after what the stage defines")
         keyword = tokens.text
-        if keyword not in _STAGES:
-            raise tokens.expected(f"a stage ({', '.join(_STAGES)})")
+        if keyword not in self._readers:
+            raise tokens.expected(f"a stage ({', '.join(self._readers)})")
         tokens.next()
-        found = self.located(start, lambda: _STAGES[keyword](self, outs))
+        found = self.located(start, lambda: self._readers[keyword](self, outs))
         for out in outs:
             if out.name in scope.tensors:
                 raise tokens.error(f"tensor {out.name} is defined twice", at=start)
@@ -194,15 +194,14 @@ class StageReader(AttributeReader):
             raise self.tokens.error(f"{what} defines {count} tensors, {len(outs)} are declared")
         return outs
 
-
-_STAGES: dict[str, Callable[[StageReader, tuple[Tensor, ...]], Stage]] = {
-    "L": StageReader._compute,
-    "scatter": StageReader._scatter,
-    "scan": StageReader._scan,
-    "cond": StageReader._cond,
-    "sort": StageReader._sort,
-    "topk": StageReader._topk,
-    "kernel": StageReader._kernel,
-    "opaque": StageReader._opaque,
-    "effectful": StageReader._effectful,
-}
+    _readers: ClassVar[dict[str, Callable[[StageReader, tuple[Tensor, ...]], Stage]]] = {
+        "L": _compute,
+        "scatter": _scatter,
+        "scan": _scan,
+        "cond": _cond,
+        "sort": _sort,
+        "topk": _topk,
+        "kernel": _kernel,
+        "opaque": _opaque,
+        "effectful": _effectful,
+    }

@@ -47,8 +47,8 @@ class Program:
     """A pure function in single assignment: ``outputs = stages(inputs, weights)``.
 
     A tensor name means one value: passes may add or drop tensors, never change what a name stands for.
-    ``constants`` holds the weights' values (numpy, row-major; bf16 as its bits in ``uint16``) and ``origins`` the sources;
-    neither is part of the program's identity.
+    ``constants`` holds the weights' values (numpy, row-major; bf16 as its bits in ``uint16``) and ``origins`` the
+    sources; neither is part of the program's identity.
     """
 
     name: str
@@ -116,7 +116,7 @@ class Program:
         return replace(self, stages=stages, **changes)
 
     def validate(self) -> Program:
-        """Checks single assignment, definition before use and outputs. Raises :class:`InvalidProgram`; returns itself."""
+        """Checks that it is well formed. Raises :class:`InvalidProgram`; returns itself."""
         from tpopt.ir.validate import validate
 
         validate(self)

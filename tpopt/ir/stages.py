@@ -14,7 +14,7 @@ from tpopt.ir.terms import Guard, Scalar, Tensor
 if TYPE_CHECKING:
     from tpopt.ir.program import Program
 
-Attribute: TypeAlias = "None | bool | int | float | complex | str | DType | Index | Tensor | tuple[Attribute, ...]"
+Attribute: TypeAlias = "bool | int | float | complex | str | DType | Index | Tensor | tuple[Attribute, ...] | None"
 SCATTER_OPS = ("set", "add", "mul", "max", "min")
 
 
@@ -71,8 +71,9 @@ class Scan(Term):
     """A loop carried over ``over``: ``(carry, y) = body(carry, xs[t], captures)`` for t = 0, 1, ….
 
     ``body.inputs`` are the carries, then one slice of each ``xs`` (its first axis dropped), then the captures, by
-    position; a body that needs the step reads the symbol named as the iterator. ``body.outputs`` are the next carries, then one
-    slice for each stacked output. ``outs`` are the final carries, then the stacked outputs (first axis ``over.extent``).
+    position; a body that needs the step declares and reads the symbol named as the iterator. ``body.outputs`` are the
+    next carries, then one slice for each stacked output. ``outs`` are the final carries, then the stacked outputs
+    (first axis ``over.extent``).
     """
 
     outs: tuple[Tensor, ...]
@@ -121,7 +122,7 @@ class Sort(Term):
 
 @dataclass(frozen=True, eq=False)
 class TopK(Term):
-    """The ``k`` largest (or smallest) values along ``axis``, in order when ``sorted``, with their positions (``i64``)."""
+    """The ``k`` largest (or smallest) along ``axis``, in order when ``sorted``, with their positions (``i64``)."""
 
     values: Tensor
     indices: Tensor

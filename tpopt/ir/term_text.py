@@ -1,7 +1,7 @@
 """Scalar terms as text.
 
-Terms are graphs: what is shared and long, or nested deeply, is printed once under a name (``let $0: f32 = … in``), so that
-text stays proportional to the graph and shallow enough for a recursive reader. A literal shows its type
+Terms are graphs: what is shared and long, or nested deeply, is printed once under a name (``let $0: f32 = … in``), so
+that text stays proportional to the graph and shallow enough for a recursive reader. A literal shows its type
 (``1.5:f16``) only where neither the declared result nor a neighbouring operand implies it.
 """
 
@@ -58,8 +58,10 @@ def print_number(value: Number) -> str:
     """A literal without its type: ``true``, ``3``, ``-0.0``, ``inf``, ``(1.0-2.0j)``."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if not isinstance(value, complex):
-        return repr(value)
+    if isinstance(value, int):
+        return repr(int(value))
+    if isinstance(value, float):
+        return repr(float(value))
     imaginary = repr(value.imag)
     return f"({value.real!r}{'' if imaginary.startswith('-') else '+'}{imaginary}j)"
 
@@ -143,7 +145,7 @@ class Texts:
 
 @dataclass(init=False)
 class _Facts:
-    """What printing needs to know of every sub-term: whether its type is evident from its reads, and which get names."""
+    """What printing needs to know of every sub-term: whether its reads tell its type, and whether it gets a name."""
 
     evident: dict[Scalar, None]
     named: dict[Scalar, None]

@@ -106,7 +106,7 @@ class Bound(Term):
 
 @dataclass(frozen=True, eq=False)
 class Guard(Term):
-    """A conjunction of bounds, in canonical order. Build with :func:`tpopt.ir.build.guard`, which drops what is proved."""
+    """A conjunction of bounds in canonical order. :func:`tpopt.ir.build.guard` builds it and drops what is proved."""
 
     bounds: tuple[Bound, ...]
 
@@ -166,7 +166,7 @@ _DOMAINS: dict[str, Callable[[DType], bool]] = {
 
 @dataclass(frozen=True, eq=False)
 class Apply(Term, _Operators):
-    """A scalar function of :mod:`tpopt.ir.functions` applied to arguments of one type (``where``: bool, then two alike)."""
+    """A function of :mod:`tpopt.ir.functions` applied to arguments of one type (``where``: bool, then two alike)."""
 
     function: str
     args: tuple[Scalar, ...]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from tpopt.ir.index import Atom, Index, IndexLike, Iter, Lookup, map_atoms, walk_atoms
+from tpopt.ir.index import Atom, Index, IndexLike, Iter, Lookup, Symbol, map_atoms, walk_atoms
 from tpopt.ir.stages import Attribute, Compute, Cond, Kernel, Opaque, Scan, Scatter, Sort, Stage, TopK
 from tpopt.ir.terms import Apply, Bound, Cast, Const, Guard, Position, Read, Reduce, Scalar, Select, Tensor
 
@@ -107,22 +107,23 @@ def map_indices(root: Scalar, change: Callable[[Index], Index]) -> Scalar:
 
 def substitute_iters(root: Scalar, mapping: Mapping[Atom, IndexLike]) -> Scalar:
     """Replaces free iterators (and symbols). The caller keeps bound iterators apart: see :func:`freshen`."""
-    return map_indices(root, lambda i: map_atoms(i, lambda a: mapping.get(a)))
+    return map_indices(root, lambda i: map_atoms(i, mapping.get))
 
 
 def freshen(root: Scalar, taken: Iterable[str]) -> Scalar:
-    """Renames iterators bound by reductions so that none of their names is in ``taken``."""
-    used = dict.fromkeys(taken)
+    """Renames iterators bound by reductions so that no name is in ``taken`` and none stands for two iterators."""
+    avoid = dict.fromkeys(taken)
+    order = postorder(root)
+    read = (a.name for t in order for i in own_indices(t) for a in walk_atoms(i) if isinstance(a, (Iter, Symbol)))
+    bound = list(dict.fromkeys(i for t in order if isinstance(t, Reduce) for i in t.iters))
+    used = {**avoid, **dict.fromkeys(read), **dict.fromkeys(i.name for i in bound)}
     renamed: dict[Iter, Iter] = {}
-    for term in postorder(root):
-        if isinstance(term, Reduce):
-            for it in term.iters:
-                if it.name in used and it not in renamed:
-                    renamed[it] = Iter(fresh_name(it.name, used), it.extent)
-                used[renamed.get(it, it).name] = None
-    if not renamed:
-        return root
-    return rename_bound(root, renamed)
+    for iterator in bound:
+        if iterator.name in avoid:
+            renamed[iterator] = Iter(fresh_name(iterator.name, used), iterator.extent)
+        new = renamed.get(iterator, iterator).name
+        avoid[new] = used[new] = None
+    return rename_bound(root, renamed) if renamed else root
 
 
 def rename_bound(root: Scalar, renamed: Mapping[Iter, Iter]) -> Scalar:
@@ -133,8 +134,7 @@ def rename_bound(root: Scalar, renamed: Mapping[Iter, Iter]) -> Scalar:
             return Reduce(term.monoid, tuple(renamed.get(i, i) for i in term.iters), term.bodies, term.pick)
         return term
 
-    mapping: dict[Atom, IndexLike] = {old: new for old, new in renamed.items()}
-    return rebuild(substitute_iters(root, mapping), one)
+    return rebuild(substitute_iters(root, dict(renamed.items())), one)
 
 
 def fresh_name(base: str, used: Mapping[str, object]) -> str:

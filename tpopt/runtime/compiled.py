@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -29,8 +29,6 @@ _log = logging.getLogger("tpopt")
 
 Strides: TypeAlias = "tuple[tuple[int, ...] | None, ...]"
 
-Binding: TypeAlias = tuple[tuple[tuple[str, int], ...], tuple[tuple[int, ...], ...]]
-"""Symbol values, and the strides of the inputs."""
 MAX_BINDINGS = 16
 """Bound plans that are kept; the least recently used goes first."""
 
@@ -111,7 +109,8 @@ class _Ready:
     executable: Executable
 
 
-def _strides(tensors: list[torch.Tensor]) -> Strides:
+def strides_of(tensors: Sequence[torch.Tensor]) -> Strides:
+    """What a bound plan depends on besides sizes; ``None`` for row-major."""
     return tuple(None if t.is_contiguous() else t.stride() for t in tensors)
 
 
@@ -154,7 +153,7 @@ class PlanCallable:
             if found is None:
                 return self._eager(*args, **kwargs)
             chosen, sizes = found
-            ready = _Ready(chosen, sizes, chosen.bind(sizes, _strides(tensors)))
+            ready = _Ready(chosen, sizes, chosen.bind(sizes, strides_of(tensors)))
             if keyed is not None:
                 self._remember(keyed[0], ready)
         with inference():

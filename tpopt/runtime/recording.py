@@ -40,7 +40,7 @@ class Recording:
     placeable: list[str] = field(default_factory=list)
 
     def clones(self, outputs: Sequence[str], kept: int) -> frozenset[int]:
-        """Positions of outputs to copy: in memory of somebody else, or in that of an output before (of the ``kept``)."""
+        """Positions of outputs to copy: in memory of somebody else, or of another output among the first ``kept``."""
         seen: set[str] = set()
         found = []
         for position, name in enumerate(outputs):
@@ -76,9 +76,9 @@ def record(
             root = roots.setdefault(_memory_of(result), name)
             living.setdefault(root, set()).add(name)
             tensors[name], seen.facts[name] = result, _fact(root, result)
-            if fresh and name in fixed and _may_be_placed(call, seen.facts[name]):
-                if probe.writes_in_place(call, args, kwargs, result):
-                    seen.placeable.append(name)
+            candidate = fresh and name in fixed and _may_be_placed(call, seen.facts[name])
+            if candidate and probe.writes_in_place(call, args, kwargs, result):
+                seen.placeable.append(name)
         for name in dict.fromkeys((*call.refs(), *call.outs)):
             if name in seen.facts and last[name] <= position:
                 _drop(name, tensors, roots, living[seen.facts[name].root], seen.outer)

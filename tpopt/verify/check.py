@@ -86,7 +86,8 @@ def check(
         example_inputs: one tensor for each input of the program.
         strict: NaN and infinities must be where the original has them, on inputs that hold some.
         seconds: after this long no further kind of inputs is begun (the example and one seed always are).
-        interpreter_seconds: what the interpreter may take in all; without it torch in double is the reference.
+        interpreter_seconds: what the interpreter may take in all (at most half of ``seconds``); when it is used up,
+            torch in double is the reference.
 
     Raises:
         VerificationFailed: the program itself does not compute what the original computes.
@@ -96,7 +97,8 @@ def check(
     sizes = bind_symbols(program.inputs, [tuple(t.shape) for t in example_inputs], {})
     kinds = [k for k in KINDS if strict or k != "special"]
     session = _Session(original, candidate, program, Rules(numerics, tolerance, coarseness(program), strict))
-    session.reference = Reference(program, interpreter_seconds)
+    allowed = interpreter_seconds if seconds is None else min(interpreter_seconds, seconds / 2)
+    session.reference = Reference(program, allowed)
     for number, given in enumerate(input_sets(program, example_inputs, sizes, seed, kinds)):
         if seconds is not None and number >= _ORDINARY and time.perf_counter() - start > seconds:
             session.notes.append(f"{given.label}: not tried, the time is used up")

@@ -105,7 +105,7 @@ def _matrix_form(match: Contraction, weights: set[Tensor]) -> _Form | str:
         return "a loop reads neither operand"
     if any(not isinstance(i.extent, int) for i in (*columns, *match.reduced)):
         return "the weight's extents are not static"
-    if match.bias is not None and not _column_bias(match, columns, weights):
+    if match.bias is not None and _bias_axes(match, columns, weights) is None:
         return "the added term is no weight over the product's columns"
     order = [*rows, *match.reduced]
     x_order = tuple(k for k, i in enumerate(x) if i is None) + tuple(x.index(i) for i in order)
@@ -118,11 +118,14 @@ def _matrix_form(match: Contraction, weights: set[Tensor]) -> _Form | str:
     return _Form(rows, columns, x.count(None), x_order, w_order, out, depth, missing)
 
 
-def _column_bias(match: Contraction, columns: list[Iter], weights: set[Tensor]) -> bool:
+def _bias_axes(match: Contraction, columns: list[Iter], weights: set[Tensor]) -> tuple[int, ...] | None:
+    """The column that each axis of the bias runs over, in order; ``None`` for a bias that is something else."""
     bias = match.bias
-    assert bias is not None
-    whole = bias.tensor.shape == tuple(i.extent for i in columns)
-    return bias.tensor in weights and bias.indices == tuple(map(index, columns)) and whole and bias.tensor.rank > 0
+    if bias is None or bias.tensor not in weights or not bias.tensor.rank:
+        return None
+    own = [next((k for k, c in enumerate(columns) if i is index(c)), -1) for i in bias.indices]
+    whole = all(k >= 0 and columns[k].extent == e for k, e in zip(own, bias.tensor.shape, strict=True))
+    return tuple(own) if whole and own == sorted(set(own)) else None
 
 
 def _add(program: Program, found: Candidates, match: Contraction, form: _Form, epilogue: Epilogue) -> None:
@@ -148,7 +151,7 @@ def _add(program: Program, found: Candidates, match: Contraction, form: _Form, e
         ("depth", form.depth),
         ("ones", form.ones),
         ("missing", form.missing),
-        ("bias", match.bias is not None),
+        ("bias", _bias_axes(match, form.columns, set(reads[2:3]))),
         ("binary", epilogue.other is not None),
         ("activation", epilogue.activation),
     )
@@ -172,7 +175,7 @@ def bind_linear(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Cal
         return packed
 
     packed = binder.packed(("linear", w.name, own["w_order"]), pack)
-    bias = binder.weights[stage.reads[2].name].detach().reshape(-1).contiguous() if own["bias"] else None
+    bias = None if own["bias"] is None else _row(binder.weights[stage.reads[2].name], own)
     before, after = _before(own, x.rank), _after(own)
     out = (stage.outs[0].name,)
     if own["binary"]:
@@ -191,6 +194,13 @@ def bind_linear(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Cal
     args: tuple[Any, ...] = (Ref(x.name), packed, bias, *post)
     label = "oneDNN linear" + (f" + {own['activation']}" if own["activation"] else "")
     return Call(label, _wrap(call, before, after), args, (), out)
+
+
+def _row(bias: torch.Tensor, own: Mapping[str, Any]) -> torch.Tensor:
+    """The bias of every column, flat."""
+    columns, axes = own["columns"], own["bias"]
+    shape = [extent if k in axes else 1 for k, extent in enumerate(columns)]
+    return bias.detach().reshape(shape).expand(*columns).reshape(-1).contiguous()
 
 
 def _row_count(x: Tensor, depth: int) -> int | None:

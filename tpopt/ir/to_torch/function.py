@@ -20,7 +20,7 @@ from tpopt.ir.to_torch.compute import lower_compute
 from tpopt.ir.to_torch.control import run_cond, run_opaque, run_scan, run_sort, run_topk
 from tpopt.ir.to_torch.scatter import lower_scatter
 from tpopt.ir.to_torch.setting import Setting, bind_symbols, symbols_of
-from tpopt.ir.to_torch.tape import Plan
+from tpopt.ir.to_torch.tape import Plan, plain_tensors
 from tpopt.ir.walk import stage_reads
 
 OnStage: TypeAlias = Callable[[Stage, tuple[torch.Tensor, ...]], None]
@@ -54,7 +54,11 @@ def to_torch(
 
 
 class TorchFunction:
-    """``fn(*inputs, weights=None) -> tuple of outputs``; gradients flow to inputs and weights."""
+    """``fn(*inputs, weights=None) -> tuple of outputs``; gradients flow to inputs and weights.
+
+    Nothing given is ever written to. Outputs may share memory with inputs and weights, and weights with the program's
+    constants: copy before writing into them.
+    """
 
     def __init__(
         self, program: Program, dtype: torch.dtype | None, device: torch.device | None, *, check: bool, fast: bool
@@ -146,13 +150,9 @@ class TorchFunction:
 
     def _weight(self, weight: Tensor) -> torch.Tensor:
         array = self.program.constants.get(weight.name)
-        if array is None:
-            with torch.inference_mode(mode=False):
-                made = torch.from_numpy(materialize(weight))
-                return made.to(device=self._base.device, dtype=self._base.torch_dtype(weight.dtype))
-        with torch.inference_mode(mode=False):
-            value = aten.from_numpy(array, weight.dtype)
-            return value.to(device=self._base.device, dtype=self._base.torch_dtype(weight.dtype))
+        with plain_tensors():
+            made = torch.from_numpy(materialize(weight)) if array is None else aten.from_numpy(array, weight.dtype)
+            return made.to(device=self._base.device, dtype=self._base.torch_dtype(weight.dtype))
 
     def _learn(self, stage: Stage, outs: tuple[torch.Tensor, ...], setting: Setting) -> Setting:
         """Symbols that a call's results bind: an output whose shape depends on data."""
@@ -188,7 +188,7 @@ class TorchFunction:
         plans = self._plans.setdefault(stage, OrderedDict())
         plan = plans.get(key)
         if plan is None:
-            with torch.inference_mode(mode=False), torch.no_grad():
+            with plain_tensors():
                 plan = lower_compute(stage, setting) if isinstance(stage, Compute) else lower_scatter(stage, setting)
             plans[key] = plan
             while len(plans) > _KEPT_PLANS:

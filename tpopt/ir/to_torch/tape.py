@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 _KEPT_ELEMENTS = 1 << 20
 """Index tensors and masks up to this many elements are computed once, when the tape is written, and kept."""
+
+
+@contextmanager
+def plain_tensors() -> Iterator[None]:
+    """Tensors made inside belong to no ``torch.func`` transform, inference mode or graph: they may be kept."""
+    with torch.inference_mode(mode=False), torch.no_grad(), temporarily_clear_interpreter_stack():
+        yield
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,80 @@
+"""How much work an operator's algebra does, beside ATen's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils.flop_counter import FlopCounterMode
+
+from tpopt.frontend.coverage.samples import INNER_WORK, Call
+from tpopt.ir import Compute, Iter, Kernel, Program, Reduce, Scan, Scatter, Sort, Stage, TopK
+from tpopt.ir.aten import resolve
+from tpopt.ir.index import IndexLike, evaluate, index, walk_atoms
+from tpopt.ir.terms import Scalar
+from tpopt.ir.walk import own_indices, postorder
+
+Sizes = Mapping[str, int]
+
+
+def steps(program: Program, sizes: Sizes) -> int:
+    """Points that the stages of a program visit: of their loops, and of each distinct reduction within them."""
+    return sum(_stage(s, sizes) for s in program.stages)
+
+
+def _stage(stage: Stage, sizes: Sizes) -> int:
+    match stage:
+        case Compute():
+            return _points(stage.loops, sizes) + _reductions(stage.bodies, sizes)
+        case Scatter():
+            base = math.prod(_size(n, sizes) for n in stage.out.shape)
+            return base + _points(stage.loops, sizes) + _reductions((stage.value,), sizes)
+        case Scan():
+            each = sum(_stage(s, {**sizes, stage.over.name: 0}) for s in stage.body.stages)
+            return _size(stage.over.extent, sizes) * each
+        case Sort() | TopK():
+            depth = _size(stage.source.shape[stage.axis] if isinstance(stage, Sort) else index(stage.k) + 1, sizes)
+            return math.prod(_size(n, sizes) for n in stage.source.shape) * math.ceil(math.log2(max(2, depth)))
+        case Kernel() if "fft" in stage.implementation:
+            counts = [math.prod(_size(n, sizes) for n in t.shape) for t in (*stage.reads, *stage.outs)]
+            return max(counts) * math.ceil(math.log2(max(2, *counts)))
+        case Kernel():
+            return sum(_stage(s, sizes) for s in stage.defines)
+        case _:
+            return 0
+
+
+def _reductions(bodies: Iterable[Scalar], sizes: Sizes) -> int:
+    """Distinct reductions: those that differ only in the value they pick are one."""
+    distinct = {(r.monoid, r.iters, r.bodies): r for r in postorder(*bodies) if isinstance(r, Reduce)}
+    return sum(_points(_iterators(r), sizes) for r in distinct.values())
+
+
+def _iterators(reduction: Reduce) -> tuple[Iter, ...]:
+    """Iterators that the reduction runs over and depends on."""
+    found = dict.fromkeys(reduction.iters)
+    for term in postorder(*reduction.bodies):
+        for where in own_indices(term):
+            found.update(dict.fromkeys(a for a in walk_atoms(where) if isinstance(a, Iter)))
+    return tuple(found)
+
+
+def _points(iterators: Iterable[Iter], sizes: Sizes) -> int:
+    return math.prod(_size(i.extent, sizes) for i in iterators)
+
+
+def _size(extent: IndexLike, sizes: Sizes) -> int:
+    return max(0, evaluate(extent, sizes))
+
+
+def aten_steps(overload: str, call: Call) -> int:
+    """Elements that ATen reads and writes in a call, or its multiply-adds where those are more."""
+    args, kwargs = call
+    with FlopCounterMode(display=False) as counter:
+        result = resolve(overload)(*args, **kwargs)
+    tensors = [v for v in pytree.tree_leaves((args, kwargs, result)) if isinstance(v, torch.Tensor)]
+    moved = sum(t.numel() for t in tensors)
+    inner = INNER_WORK[overload](*args) if overload in INNER_WORK else 0
+    return max(moved, int(counter.get_total_flops()) // 2, inner, 1)
