@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from tpopt.frontend import Traced, trace
 from tpopt.ir import Index, Opaque, Tensor
+from tpopt.ir.text import print_stage
 from tpopt.ir.to_torch import to_torch
 
 _TOLERANCES = {
@@ -38,6 +39,11 @@ def opaque_targets(traced: Traced) -> list[str]:
         for s in traced.algebra.stages
         if isinstance(s, Opaque)
     ]
+
+
+def texts(traced: Traced) -> list[str]:
+    """What each stage of the algebra computes, without the names of its results."""
+    return [print_stage(s).partition(" = ")[2] for s in traced.algebra.stages]
 
 
 def run(traced: Traced, args: Sequence[Any]) -> list[Any]:

@@ -115,7 +115,9 @@ def test_creation_from_run_time_extents():
         "eye": lambda x: torch.eye(x.shape[0]),
         "ones_like": torch.ones_like,
     }
-    check_table(table, torch.randn(4, 3), dynamic=({0: torch.export.Dim("n", min=2, max=64)},), also=[(torch.randn(9, 3),)])
+    check_table(
+        table, torch.randn(4, 3), dynamic=({0: torch.export.Dim("n", min=2, max=64)},), also=[(torch.randn(9, 3),)]
+    )
 
 
 def test_an_empty_tensor_has_some_value():

@@ -4,7 +4,9 @@ import pytest
 import torch
 from frontend.checking import check_lowering, check_table
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*(deprecated|beta):UserWarning")  # what torch says of its own operators
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*(deprecated|beta):UserWarning"
+)  # what torch says of its own operators
 aten = torch.ops.aten
 I = torch.tensor([[0, 2], [-1, 1]])
 J = torch.tensor([1, -3])
@@ -47,7 +49,9 @@ def test_reads(dtype):
 
 def test_reads_at_run_time_extents():
     axes = ({0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}, None, {0: torch.export.Dim.AUTO})
-    check_table(READS, numbered(3, 4, 5), I, J, dynamic=axes, also=[(numbered(6, 7, 5), I, torch.tensor([2, -1, 0])[:2])])
+    check_table(
+        READS, numbered(3, 4, 5), I, J, dynamic=axes, also=[(numbered(6, 7, 5), I, torch.tensor([2, -1, 0])[:2])]
+    )
     tokens = torch.tensor([[1, 2, 3], [0, 0, 4]])
     sizes = ({0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}, None)
     check_lowering(
@@ -107,7 +111,10 @@ REDUCED = {
     for own in (True, False)
     for name, f in (
         ("scatter", lambda x, v, how=how, own=own: x.scatter_reduce(0, v.abs().long() % 2, v, how, include_self=own)),
-        ("index", lambda x, v, how=how, own=own: x.index_reduce(1, torch.tensor([2, 0, 2, 2]), v, how, include_self=own)),
+        (
+            "index",
+            lambda x, v, how=how, own=own: x.index_reduce(1, torch.tensor([2, 0, 2, 2]), v, how, include_self=own),
+        ),
     )
     if not (name == "index" and how == "sum")
 }

@@ -97,7 +97,11 @@ def test_reductions_of_floats(dtype):
 def test_reductions_of_integers_and_bools(dtype):
     x = some(torch.float32, 3, 4, 5).abs().to(dtype)
     unsupported = ("prod 1", "aminmax", "aminmax 1") if dtype is torch.bool else ()
-    table = {k: v for k, v in {**SUMS, **RUNNING}.items() if k not in unsupported and not (dtype is torch.bool and k == "diff")}
+    table = {
+        k: v
+        for k, v in {**SUMS, **RUNNING}.items()
+        if k not in unsupported and not (dtype is torch.bool and k == "diff")
+    }
     argless = dtype is torch.bool
     check_table({k: v for k, v in table.items() if not (argless and "arg" in k)}, x)
 
@@ -105,14 +109,25 @@ def test_reductions_of_integers_and_bools(dtype):
 def test_not_a_number_wins_and_the_first_position_counts():
     x = torch.tensor([[1.0, NAN, 3.0, NAN], [2.0, 7.0, 7.0, -INF], [INF, INF, 0.0, -0.0]])
     kept = {k: v for k, v in SUMS.items() if "two" not in k}
-    check_table({**kept, **RUNNING, "median": both("median", 1), "median all": both("median"), "logsumexp": both("logsumexp", 1)}, x)
+    check_table(
+        {
+            **kept,
+            **RUNNING,
+            "median": both("median", 1),
+            "median all": both("median"),
+            "logsumexp": both("logsumexp", 1),
+        },
+        x,
+    )
     check_table({"logsumexp": both("logsumexp", 1)}, torch.tensor([[-INF, -INF], [INF, 1.0], [-INF, 2.0]]))
 
 
 def test_reductions_of_run_time_extents():
     x, others = some(torch.float32, 3, 4, 5), [(some(torch.float32, n, m, 5),) for n, m in ((2, 7), (8, 3))]
     axes = ({0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO},)
-    table = {k: v for k, v in {**SUMS, **MEANS, **RUNNING}.items() if k != "std_mean"}  # torch cannot export it with symbols
+    table = {
+        k: v for k, v in {**SUMS, **MEANS, **RUNNING}.items() if k != "std_mean"
+    }  # torch cannot export it with symbols
     check_table(table, x, dynamic=axes, also=others)
 
 
@@ -182,4 +197,6 @@ def test_distances():
     check_table(table, torch.randn(3, 4), torch.randn(5, 4))
     check_table(table, torch.randn(2, 1, 3, 4), torch.randn(2, 5, 4))
     check_table({"none": lambda a, b: torch.cdist(a, b)}, torch.randn(3, 0), torch.randn(5, 0))
-    check_table({f"pdist {p}": lambda x, p=p: aten._pdist_forward(x, p) for p in (0.0, 1.0, 2.0, 3.0, INF)}, torch.randn(5, 3))
+    check_table(
+        {f"pdist {p}": lambda x, p=p: aten._pdist_forward(x, p) for p in (0.0, 1.0, 2.0, 3.0, INF)}, torch.randn(5, 3)
+    )

@@ -33,7 +33,9 @@ def test_order(dtype):
 
 
 def test_order_of_run_time_extents():
-    check_table(TABLE, distinct(4, 5).float(), dynamic=True, also=[(distinct(7, 3).float(),), (distinct(2, 2).float(),)])
+    check_table(
+        TABLE, distinct(4, 5).float(), dynamic=True, also=[(distinct(7, 3).float(),), (distinct(2, 2).float(),)]
+    )
 
 
 def test_not_a_number_sorts_last():

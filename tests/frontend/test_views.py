@@ -130,7 +130,9 @@ def test_views_and_parts(dtype):
 
 def test_joins():
     check_table(JOINS, numbered(3, 4, 5), -numbered(3, 4, 5))
-    check_table({k: JOINS[k] for k in ("cat", "stack", "cat types")}, numbered(2, 3, dtype=torch.int64), -numbered(2, 3))
+    check_table(
+        {k: JOINS[k] for k in ("cat", "stack", "cat types")}, numbered(2, 3, dtype=torch.int64), -numbered(2, 3)
+    )
 
 
 DYNAMIC = {
@@ -220,6 +222,8 @@ def test_strides_follow_the_memory_of_a_transposed_source():
 
 
 def test_strides_over_a_part_of_other_memory_stay_whole():
-    traced = check_lowering(lambda x: x[:, 1:].as_strided((2, 2), (4, 1)), numbered(3, 4), opaque=["aten.as_strided.default"])
+    traced = check_lowering(
+        lambda x: x[:, 1:].as_strided((2, 2), (4, 1)), numbered(3, 4), opaque=["aten.as_strided.default"]
+    )
     (reason,) = traced.reasons.values()
     assert reason.endswith("which is a part of other memory, have no index map")

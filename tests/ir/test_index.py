@@ -175,5 +175,5 @@ def test_extents_are_plain_integers_where_they_are_known():
     assert tensor("x", (index(3),), DType.F32) is tensor("x", (3,), DType.F32)
     with pytest.raises(InvalidProgram, match="iterator i: its extent -1 is negative"):
         Iter("i", -1)
-    with pytest.raises(InvalidProgram, match="tensor x: its shape .* has a negative extent"):
+    with pytest.raises(InvalidProgram, match=r"tensor x: its shape .* has a negative extent"):
         tensor("x", (3, -1), DType.F32)

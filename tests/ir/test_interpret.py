@@ -39,7 +39,9 @@ def test_kept_tensors_follow_the_outputs():
 
 def test_each_stage_is_reported_in_order():
     seen = []
-    interpret(AFFINE, [np.ones(3)], on_stage=lambda stage, arrays: seen.append((stage.outs[0].name, arrays[0].tolist())))
+    interpret(
+        AFFINE, [np.ones(3)], on_stage=lambda stage, arrays: seen.append((stage.outs[0].name, arrays[0].tolist()))
+    )
     assert seen == [("y", [2.0] * 3), ("z", [3.0] * 3)]
 
 
@@ -93,7 +95,9 @@ def test_bf16_weights_are_bits():
 
 
 def test_casts_do_not_round_unless_asked():
-    program = parse_program("program p(x: f32[1])\ny: bf16[1] = L[i:1] bf16(x[i])\nz: f16[1] = L[i:1] f16(x[i])\nreturn y, z")
+    program = parse_program(
+        "program p(x: f32[1])\ny: bf16[1] = L[i:1] bf16(x[i])\nz: f16[1] = L[i:1] f16(x[i])\nreturn y, z"
+    )
     third = np.array([1.0 / 3.0])
     assert interpret(program, [third])[0][0] == 1.0 / 3.0
     y, z = interpret(program, [third], rounding=True)

@@ -64,9 +64,11 @@ REDUCTIONS = {
     "sum of sums": "x: f32[3,4,2], w: f32[4,2] => y: f32[3] = L[i:3] sum[k:4]{ sum[l:2]{ x[i,k,l] * w[k,l] } }",
     "weighted sum of sums": "x: f32[3,4,2], w: f32[4,2], v: f32[4] => "
     "y: f32[3] = L[i:3] sum[k:4]{ v[k] * sum[l:2]{ x[i,k,l] * w[k,l] } }",
-    "squares of differences": "x: f32[3,4] => y: f32[3,3] = L[i:3,j:3] sum[k:4]{ (x[i,k] - x[j,k]) * (x[i,k] - x[j,k]) }",
+    "squares of differences": "x: f32[3,4] => "
+    "y: f32[3,3] = L[i:3,j:3] sum[k:4]{ (x[i,k] - x[j,k]) * (x[i,k] - x[j,k]) }",
     "distances": "x: f32[3,4], w: f32[5,4] => y: f32[3,5] = L[i:3,j:5] sum[k:4]{ abs(x[i,k] - w[j,k]) }",
-    "function of a factor": "x: f32[3,4], w: f32[4,5] => y: f32[3,5] = L[i:3,j:5] sum[k:4]{ max(x[i,k], 0.0) * w[k,j] }",
+    "function of a factor": "x: f32[3,4], w: f32[4,5] => "
+    "y: f32[3,5] = L[i:3,j:5] sum[k:4]{ max(x[i,k], 0.0) * w[k,j] }",
     "softmax": "x: f32[3,4] => y: f32[3,4] = L[i:3,j:4] "
     "exp(x[i,j] - max[k:4]{ x[i,k] }) / sum[k:4]{ exp(x[i,k] - max[l:4]{ x[i,l] }) }",
     "integer product": "x: i32[3,4], w: i32[4,5] => y: i32[3,5] = L[i:3,j:5] sum[k:4]{ x[i,k] * w[k,j] }",
@@ -82,7 +84,8 @@ CONVOLUTIONS = {
     "select(0 <= 2*i+r-1 < 5 & 0 <= j+2*q-1 < 6, x[n,c,2*i+r-1,j+2*q-1], 0.0) * w[o,c,r,q] }",
     "guard around the product": "x: f32[3,5], w: f32[4,3,3] => y: f32[4,5] = L[o:4,i:5] sum[c:3,r:3]{ "
     "select(0 <= i+r-1 < 5, x[c,i+r-1] * w[o,c,r], 0.0) }",
-    "depthwise": "x: f32[2,6,7,7], w: f32[6,3,3] => y: f32[2,6,5,5] = L[n:2,c:6,i:5,j:5] sum[r:3,q:3]{ x[n,c,i+r,j+q] * w[c,r,q] }",
+    "depthwise": "x: f32[2,6,7,7], w: f32[6,3,3] => "
+    "y: f32[2,6,5,5] = L[n:2,c:6,i:5,j:5] sum[r:3,q:3]{ x[n,c,i+r,j+q] * w[c,r,q] }",
     "grouped": "x: f32[6,7], w: f32[8,3,3] => y: f32[8,5] = L[o:8,i:5] sum[c:3,r:3]{ x[3*(o//4)+c,i+r] * w[o,c,r] }",
     "transposed by zeros": "x: f32[2,3,4], w: f32[3,5,4] => y: f32[2,5,8] = L[n:2,o:5,i:8] sum[c:3,r:4]{ "
     "select(0 <= (i-r+1)%2 < 1 & 0 <= (i-r+1)//2 < 4, x[n,c,(i-r+1)//2], 0.0) * w[c,o,r] }",
@@ -151,7 +154,9 @@ def test_a_stage_is_what_its_points_are(case: str):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_pieces_change_nothing_over_the_field(case: str, monkeypatch: pytest.MonkeyPatch):
     program = parsed(case)
-    inputs = random_field_inputs(program, 1) | {t.name: np.full([int(e) for e in t.shape], 4) for t in program.inputs if t.name == "t"}
+    inputs = random_field_inputs(program, 1) | {
+        t.name: np.full([int(e) for e in t.shape], 4) for t in program.inputs if t.name == "t"
+    }
     whole = interpret_exact(program, inputs)
     cut_everything(monkeypatch)
     for a, b in zip(whole, interpret_exact(program, inputs), strict=True):

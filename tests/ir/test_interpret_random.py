@@ -73,7 +73,9 @@ class Stages:
             return apply(self.random.choice(("neg", "tanh", "abs")), self.term(iters, depth - 1))
         outside = const(0.0, DType.F64) if self.random.random() < 0.6 else self.term(iters, depth - 1)
         where = self.index(iters)
-        return select(guard((self.random.randint(-3, 1), where, self.random.randint(1, 6))), self.term(iters, depth - 1), outside)
+        return select(
+            guard((self.random.randint(-3, 1), where, self.random.randint(1, 6))), self.term(iters, depth - 1), outside
+        )
 
     def leaf(self, iters: Sequence[Iter]) -> Scalar:
         if self.random.random() < 0.1:
@@ -142,7 +144,9 @@ def test_random_stages_are_what_their_points_are(block: int, monkeypatch: pytest
 
 def test_the_random_stages_hold_what_they_should():
     terms = [t for seed in range(100) for s in made(seed)[0].stages for t in _terms(s)]
-    lookups = [t for t in terms if isinstance(t, Read) and any(isinstance(a, Lookup) for i in t.indices for a in i.atoms)]
+    lookups = [
+        t for t in terms if isinstance(t, Read) and any(isinstance(a, Lookup) for i in t.indices for a in i.atoms)
+    ]
     assert min(len(lookups), *(sum(isinstance(t, kind) for t in terms) for kind in (Read, Reduce, Select))) > 20
 
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from support.plans import Bound, bound
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from tpopt.runtime.executable import ARENAS
 
@@ -35,7 +37,7 @@ def test_values_that_are_never_alive_together_share_the_arena():
     run = bound(chain, X)
     check(run, X)
     assert run.executable.memory.arena_bytes == run.executable.memory.arena_lower_bound == 2 * X.nbytes
-    assert run.executable.source.count("out=buffers[") == 5
+    assert run.executable.source.count("out=buffers[") == 4  # not relu, whose out= form allocates
 
 
 def test_a_small_value_is_owned():
@@ -106,8 +108,8 @@ def test_an_arena_comes_back_after_an_error():
     run = bound(lambda x: (x + 1) * 2, X)
     run(X)
     run(X)
-    with pytest.raises(RuntimeError):
-        run.executable([torch.randn(3, 5, 7), None])
+    with pytest.raises((RuntimeError, UserWarning)):
+        run.executable([torch.randn(3, 5, 7)])
     check(run, X)
 
 
@@ -142,20 +144,24 @@ def test_a_value_whose_size_depends_on_data_gets_no_place():
     assert "out=buffers" not in run.executable.source.replace("gt.Scalar", "")
 
 
+class Living(TorchDispatchMode):
+    """Adds up the bytes of the results that are alive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most, self.bytes = 0, WeakIdKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.bytes[result.untyped_storage()] = result.nbytes
+        self.most = max(self.most, sum(self.bytes.values()))
+        return result
+
+
 def test_the_recording_run_drops_values_as_later_runs_do():
-    class Seen(torch.utils._python_dispatch.TorchDispatchMode):
-        def __init__(self) -> None:
-            super().__init__()
-            self.most, self.living = 0, torch.utils.weak.WeakIdKeyDictionary()
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = func(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor):
-                self.living[result.untyped_storage()] = result.nbytes
-            self.most = max(self.most, sum(self.living.values()))
-            return result
-
-    run = bound(lambda x: x.exp().sin().cos().tan().sinh().cosh().tanh().sum(), X[:2])
-    with Seen() as seen:
-        run.executable([X[:2]])
-    assert seen.most <= 2 * X[:2].nbytes + 4
+    x = X[:2]
+    run = bound(lambda x: x.exp().sin().cos().tan().sinh().cosh().sum(), x)
+    for _ in range(2):
+        with Living() as seen:
+            run.executable([x])
+        assert seen.most == 2 * x.nbytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tpopt.ir import Guard, Index, Iter, Scalar, Size, ceildiv, floordiv, guard, index, position, size
+from tpopt.ir import Guard, Index, Scalar, Size, ceildiv, floordiv, guard, index, position, size
 from tpopt.ir.index import IndexLike
 
 
@@ -30,7 +30,7 @@ class Adaptive:
         return position(self.length(p))
 
     @staticmethod
-    def at(along: Sequence[Adaptive], p: Sequence[Iter], r: Sequence[Iter]) -> tuple[list[Index], Guard]:
+    def at(along: Sequence[Adaptive], p: Sequence[IndexLike], r: Sequence[IndexLike]) -> tuple[list[Index], Guard]:
         """Positions under taps ``r`` of windows ``p``, and where the windows have that many taps."""
         where = [w.start(a) + b for w, a, b in zip(along, p, r, strict=True)]
         return where, guard(*((0, index(b), w.length(a)) for w, a, b in zip(along, p, r, strict=True)))

@@ -22,9 +22,10 @@ def capture(
         warnings.simplefilter("ignore")
         try:
             exported = torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
-            return exported.run_decompositions({})
+            functional: ExportedProgram = exported.run_decompositions({})
         except Exception as error:
             reason = str(error).strip().splitlines() or [""]
             raise UnsupportedModel(
                 f"torch.export refused {type(model).__name__}: {type(error).__name__}: {reason[0]}"
             ) from error
+    return functional

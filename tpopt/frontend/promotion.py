@@ -57,11 +57,6 @@ def one_function(ctx: Context, body: Callable[..., Scalar], *operands: Operand) 
     return pointwise(ctx, body, *operands, kind=Kind.EXACT if plain else Kind.WIDE)
 
 
-def wide(dtype: DType) -> DType:
-    """The type in which values of ``dtype`` accumulate: f32 for half types, itself otherwise."""
-    return DType.F32 if dtype in (DType.F16, DType.BF16) else dtype
-
-
 def read_as(tensor: Tensor, dtype: DType) -> Callable[..., Scalar]:
     """``tensor`` at given iterators, converted."""
     return lambda *i: cast(tensor.at(i), dtype)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from tpopt.frontend.context import Context
 from tpopt.frontend.numerics import products
-from tpopt.ir import DType, Index, Iter, Lookup, Scalar, Size, Tensor, apply, cast, guard, index, iters, select
+from tpopt.frontend.windows import walk
+from tpopt.ir import DType, Index, Iter, Lookup, Scalar, Size, Tensor, apply, cast, guard, index, select
 from tpopt.ir.terms import const
 
 CUBIC = -0.75
@@ -29,27 +30,25 @@ class Taps:
     weights: Tensor | None = None
     points: OnePoint | None = None
 
-    def at(self, own: Iter, i: tuple[Iter, ...], t: Iter) -> tuple[Index, tuple[Scalar, ...]]:
+    def at(self, own: Iter, i: tuple[Iter, ...], t: Index) -> tuple[Index, tuple[Scalar, ...]]:
         """The position that tap ``t`` reads for the result's ``i`` (``own`` on this axis), and its weight."""
         if self.positions is None:
             return index(own), ()
         lead = self.points(i) if self.points else (index(own),)
-        tap = index(t) if self.count > 1 else index(0)
-        where = Lookup(self.positions, (*lead, tap), index(0), index(self.extent))
-        return index(where), () if self.weights is None else (self.weights.at([*lead, tap]),)
+        where = Lookup(self.positions, (*lead, t), index(0), index(self.extent))
+        return index(where), () if self.weights is None else (self.weights.at([*lead, t]),)
 
 
 def resample(ctx: Context, x: Tensor, along: Sequence[Taps]) -> Tensor:
     """``sum[t…]{x[…, position…] * weight * …}`` over the last axes."""
     lead = x.rank - len(along)
-    t = iters("t", [a.count for a in along])
+    t, summed = walk("t", [a.count for a in along])
 
     def body(*i: Iter) -> Scalar:
         found = [a.at(own, i, k) for a, own, k in zip(along, i[lead:], t, strict=True)]
         read = x.at([*map(index, i[:lead]), *(f[0] for f in found)])
-        used = [k for k, a in zip(t, along, strict=True) if a.count > 1]
         weights = tuple(w for f in found for w in f[1])
-        return cast(products(ctx.dtype, used, read, *weights), ctx.dtype) if weights else read
+        return cast(products(ctx.dtype, summed, read, *weights), ctx.dtype) if weights else read
 
     return ctx.compute(ctx.out.shape, body)
 

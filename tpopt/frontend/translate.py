@@ -239,7 +239,8 @@ def _leaf(value: Any) -> Attribute | None:
 
 
 def arguments(node: fx.Node, env: dict[fx.Node, Value]) -> tuple[Any, dict[str, Any]]:
-    boxed = fx.node.map_arg((node.args, node.kwargs), lambda n: _Boxed(env[n]))  # tuples must not be mapped into again
+    look: Any = lambda n: _Boxed(env[n])  # noqa: E731 - boxed, so that tuples are not mapped into again
+    boxed: Any = fx.node.map_arg((node.args, node.kwargs), look)
     args, kwargs = boxed
     return _unbox(args), {k: _unbox(v) for k, v in kwargs.items()}
 

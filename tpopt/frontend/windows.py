@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from tpopt.frontend.numerics import numbers
-from tpopt.ir import Guard, Index, Scalar, Size, Tensor, ceildiv, floordiv, guard, index, mod, select, size
+from tpopt.ir import Guard, Index, Iter, Scalar, Size, Tensor, ceildiv, floordiv, guard, index, iters, mod, select, size
 from tpopt.ir.index import IndexLike
 from tpopt.ir.terms import const
 
@@ -71,6 +71,12 @@ class Cover:
     tap: Index
     within: tuple[Triple, ...]
     real: Triple
+
+
+def walk(prefix: str, extents: Sequence[Size]) -> tuple[tuple[Index, ...], tuple[Iter, ...]]:
+    """An index for each extent, and the iterators in them: an extent of 1 needs none."""
+    every = iters(prefix, extents)
+    return tuple(index(0 if i.extent == 1 else i) for i in every), tuple(i for i in every if i.extent != 1)
 
 
 def windows(

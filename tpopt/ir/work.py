@@ -227,9 +227,26 @@ def _addends(reduce: Reduce, absorbed: dict[Scalar, int]) -> tuple[int, int]:
             case Apply(function="add" | "sub" | "neg"):
                 absorbed[term] = max(1, len(term.args) - 1)
                 pending += term.args
-            case Apply(function="mul") if sum(not isinstance(a, Const) for a in term.args) > 1:
+            case Apply(function="mul") if _varying_factors(term) > 1:
                 absorbed[term] = 1
                 products += 1
             case _:
                 others += 1
     return products, others
+
+
+def _varying_factors(product: Scalar) -> int:
+    """Factors of a product that are no literals, through nested products."""
+    found, pending = 0, [product]
+    while pending:
+        term = pending.pop()
+        match term:
+            case Apply(function="mul" | "neg"):
+                pending += term.args
+            case Cast():
+                pending.append(term.value)
+            case Const():
+                continue
+            case _:
+                found += 1
+    return found

@@ -140,8 +140,8 @@ class PlanCallable:
         keyed = call_key(args, kwargs)
         ready = self._ready.get(keyed[0]) if keyed is not None else None
         tensors = keyed[1] if keyed is not None else []
+        leaves, spec = ([], None) if ready is not None else pytree.tree_flatten((args, kwargs))
         if ready is None:
-            leaves, spec = pytree.tree_flatten((args, kwargs))
             tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         if torch.is_grad_enabled():
             refuse_autograd(tensors)

@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from tpopt.frontend.coverage.samples import INNER_WORK, Call
-from tpopt.ir import Compute, Iter, Kernel, Program, Reduce, Scan, Scatter, Sort, Stage, TopK
+from tpopt.ir import DENSE, Apply, Compute, Iter, Kernel, Program, Reduce, Scan, Scatter, Sort, Stage, TopK
 from tpopt.ir.aten import resolve
 from tpopt.ir.index import IndexLike, evaluate, index, walk_atoms
 from tpopt.ir.terms import Scalar
@@ -20,14 +20,18 @@ Sizes = Mapping[str, int]
 
 
 def steps(program: Program, sizes: Sizes) -> int:
-    """Points that the stages of a program visit: of their loops, and of each distinct reduction within them."""
+    """Points at which a program computes: of the loops of its stages, and of each distinct reduction within them.
+
+    Copies count nothing: a view is an index map, which whoever reads it takes over.
+    """
     return sum(_stage(s, sizes) for s in program.stages)
 
 
 def _stage(stage: Stage, sizes: Sizes) -> int:
     match stage:
         case Compute():
-            return _points(stage.loops, sizes) + _reductions(stage.bodies, sizes)
+            computes = any(isinstance(t, Apply) for t in postorder(*stage.bodies))
+            return (_points(stage.loops, sizes) if computes else 0) + _reductions(stage.bodies, sizes)
         case Scatter():
             base = math.prod(_size(n, sizes) for n in stage.out.shape)
             return base + _points(stage.loops, sizes) + _reductions((stage.value,), sizes)
@@ -38,8 +42,8 @@ def _stage(stage: Stage, sizes: Sizes) -> int:
             depth = _size(stage.source.shape[stage.axis] if isinstance(stage, Sort) else index(stage.k) + 1, sizes)
             return math.prod(_size(n, sizes) for n in stage.source.shape) * math.ceil(math.log2(max(2, depth)))
         case Kernel() if "fft" in stage.implementation:
-            counts = [math.prod(_size(n, sizes) for n in t.shape) for t in (*stage.reads, *stage.outs)]
-            return max(counts) * math.ceil(math.log2(max(2, *counts)))
+            shapes = [[_size(n, sizes) for n in t.shape] for t in (*stage.reads, *stage.outs) if t.structure is DENSE]
+            return max(map(math.prod, shapes)) * math.ceil(math.log2(max(2, *(n for s in shapes for n in s))))
         case Kernel():
             return sum(_stage(s, sizes) for s in stage.defines)
         case _:

@@ -49,7 +49,11 @@ def _copy(value: torch.Tensor) -> torch.Tensor:
     plain = value.detach()
     if plain.is_contiguous() or plain.is_conj() or plain.is_neg():
         return plain.resolve_conj().resolve_neg().clone()
-    return torch.empty_strided(plain.size(), plain.stride(), dtype=plain.dtype).copy_(plain) if _dense(plain) else plain.clone()
+    return (
+        torch.empty_strided(plain.size(), plain.stride(), dtype=plain.dtype).copy_(plain)
+        if _dense(plain)
+        else plain.clone()
+    )
 
 
 def _dense(value: torch.Tensor) -> bool:

@@ -93,9 +93,7 @@ _CREATION: dict[str, Make] = {
 _REDUCTIONS: dict[str, Make] = {
     **_named("mean.default prod.default any.default argmax.default argmin.default", lambda n: call(real(n, n))),
     **_named("amax.default amin.default mean.dim sum.dim_IntList any.dims", lambda n: call(real(n, n), [1])),
-    **_named(
-        "any.dim max.dim min.dim prod.dim_int cumsum.default sort.default var.dim", lambda n: call(unit(n, n), 1)
-    ),
+    **_named("any.dim max.dim min.dim prod.dim_int cumsum.default sort.default var.dim", lambda n: call(unit(n, n), 1)),
     "aten.var.correction": lambda n: call(real(n, n), [1], correction=1),
     "aten.var.dim": lambda n: call(real(n, n), [1]),
     "aten.topk.default": lambda n: call(real(n, n), n // 4),
@@ -216,7 +214,6 @@ SAMPLES: Mapping[str, Make] = MappingProxyType(
 )
 
 
-
 def _ordering(x: torch.Tensor, depth: int) -> int:
     return x.numel() * math.ceil(math.log2(max(2, depth)))
 
@@ -236,7 +233,7 @@ INNER_WORK: Mapping[str, Callable[..., int]] = MappingProxyType(
         "aten._fft_c2r.default": lambda x, _d, _n, last: x.shape[0] * last * math.ceil(math.log2(last)),
         "aten.avg_pool2d.default": lambda x, *_r: 9 * x.numel() // 4,
         "aten.max_pool2d_with_indices.default": lambda x, *_r: 9 * x.numel() // 4,
-        "aten.grid_sampler_2d.default": lambda x, g, *_r: 4 * x.shape[1] * g.numel() // 2,
+        "aten.grid_sampler_2d.default": lambda x, g, *_r: (4 * x.shape[1] + 8) * g.numel() // 2,
         "aten.upsample_bilinear2d.vec": lambda x, *_r: 4 * 4 * x.numel(),
         "aten.var.correction": _passes(2),
         "aten.var.dim": _passes(2),
@@ -246,8 +243,8 @@ INNER_WORK: Mapping[str, Callable[..., int]] = MappingProxyType(
         "aten._native_batch_norm_legit.no_stats": _passes(3),
         "aten.native_group_norm.default": _passes(3),
         "aten.native_layer_norm.default": _passes(3),
-        "aten.native_group_norm_backward.default": _passes(5),
-        "aten.native_layer_norm_backward.default": _passes(5),
+        "aten.native_group_norm_backward.default": _passes(7),
+        "aten.native_layer_norm_backward.default": _passes(13),
     }
 )
 """Steps that ATen itself takes on the samples above, where they are more than elements read and written."""

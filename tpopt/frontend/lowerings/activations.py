@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 
 from tpopt.frontend.context import Context, axis, broadcast
-from tpopt.frontend.promotion import one_function, pointwise, wide
+from tpopt.frontend.numerics import wide
+from tpopt.frontend.promotion import one_function, pointwise
 from tpopt.frontend.registry import Lowerings
 from tpopt.ir import Index, Iter, Scalar, Tensor, apply, cast, size, where
 from tpopt.ir.index import index

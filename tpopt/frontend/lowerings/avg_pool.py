@@ -8,8 +8,8 @@ from tpopt.frontend.adaptive import Adaptive, adaptive
 from tpopt.frontend.context import Context
 from tpopt.frontend.numerics import numbers, wide
 from tpopt.frontend.registry import Lowerings
-from tpopt.frontend.windows import Window, covers, exists, touch, windows
-from tpopt.ir import DType, Iter, Scalar, Tensor, apply, cast, index, iters, nonnegative, position, select, total
+from tpopt.frontend.windows import Window, covers, exists, touch, walk, windows
+from tpopt.ir import DType, Iter, Scalar, Tensor, apply, cast, index, nonnegative, position, select, total
 from tpopt.ir.index import IndexLike
 from tpopt.ir.terms import Const, const
 
@@ -71,12 +71,12 @@ def _average(
     taps = numbers(kernel, rank, "kernel size")
     step = stride if stride not in ([], (), None) else taps
     along = windows(x.shape[x.rank - rank :], ctx.out.shape[x.rank - rank :], taps, step, padding)
-    r = iters("r", taps)
+    r, summed = walk("r", taps)
 
     def body(*i: Iter) -> Scalar:
         p = i[x.rank - rank :]
         value = cast(touch(x, i[: x.rank - rank], along, p, r), wide(ctx.dtype))
-        return _divided(total(r, value), _count(along, p, include_pad, divisor), ctx.dtype)
+        return _divided(total(summed, value), _count(along, p, include_pad, divisor), ctx.dtype)
 
     return ctx.pointwise(body)
 
@@ -124,7 +124,7 @@ def _average_backward(rank: int, ctx: Context, grad: Tensor, x: Tensor, *setting
     taps = numbers(kernel, rank, "kernel size")
     step = stride if stride not in ([], (), None) else taps
     along = windows(x.shape[x.rank - rank :], grad.shape[x.rank - rank :], taps, step, padding)
-    t = iters("t", [w.covers for w in along])
+    t, summed = walk("t", [w.covers for w in along])
     assert divisor is None or isinstance(divisor, int)
 
     def body(*i: Iter) -> Scalar:
@@ -132,7 +132,7 @@ def _average_backward(rank: int, ctx: Context, grad: Tensor, x: Tensor, *setting
         p = [f.window for f in found]
         value = cast(grad.at([*map(index, i[: x.rank - rank]), *p]), wide(ctx.dtype))
         share = _divided(value, _count(along, p, bool(include_pad), divisor), value.dtype)
-        return cast(total(t, select(exists(found), share, const(0, share.dtype))), ctx.dtype)
+        return cast(total(summed, select(exists(found), share, const(0, share.dtype))), ctx.dtype)
 
     return ctx.pointwise(body)
 
@@ -151,14 +151,14 @@ def avg_pool3d_backward(ctx: Context, grad: Tensor, x: Tensor, *settings: object
 
 def _adaptive(rank: int, ctx: Context, x: Tensor) -> Tensor:
     along = adaptive(x.shape[x.rank - rank :], ctx.out.shape[x.rank - rank :])
-    r = iters("r", [w.taps for w in along])
+    r, summed = walk("r", [w.taps for w in along])
 
     def body(*i: Iter) -> Scalar:
         p = i[x.rank - rank :]
         where, real = Adaptive.at(along, p, r)
         value = select(real, x.at([*map(index, i[: x.rank - rank]), *where]), const(0, x.dtype))
         count = _product([w.lengths(a) for w, a in zip(along, p, strict=True)])
-        return _divided(total(r, cast(value, wide(ctx.dtype))), count, ctx.dtype)
+        return _divided(total(summed, cast(value, wide(ctx.dtype))), count, ctx.dtype)
 
     return ctx.pointwise(body)
 
@@ -185,14 +185,14 @@ def _adaptive_backward(rank: int, ctx: Context, grad: Tensor, x: Tensor) -> Tens
     """The windows over a position share the other axis evenly too: the same arithmetic with the extents exchanged."""
     extents, counts = x.shape[x.rank - rank :], grad.shape[x.rank - rank :]
     forward, back = adaptive(extents, counts), adaptive(counts, extents)
-    r = iters("r", [w.taps for w in back])
+    r, summed = walk("r", [w.taps for w in back])
 
     def body(*i: Iter) -> Scalar:
         p, real = Adaptive.at(back, i[x.rank - rank :], r)
         value = cast(grad.at([*map(index, i[: x.rank - rank]), *p]), wide(ctx.dtype))
         count = _product([w.lengths(a) for w, a in zip(forward, p, strict=True)])
         share = _divided(value, count, value.dtype)
-        return cast(total(r, select(real, share, const(0, share.dtype))), ctx.dtype)
+        return cast(total(summed, select(real, share, const(0, share.dtype))), ctx.dtype)
 
     return ctx.pointwise(body)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from tpopt.frontend.context import Context, Operand
-from tpopt.frontend.promotion import Kind, one_function, pointwise, wide
+from tpopt.frontend.numerics import wide
+from tpopt.frontend.promotion import Kind, one_function, pointwise
 from tpopt.frontend.registry import Lowering, Lowerings
 from tpopt.ir import DType, Scalar, Tensor, apply, cast, const, where
 
@@ -165,11 +166,19 @@ def logaddexp2(ctx: Context, x: Tensor, y: Tensor) -> Tensor:
 def log_of_sum(a: Scalar, b: Scalar, exp: str = "exp") -> Scalar:
     """``max + log(1 + exp(-|a-b|))``; equal infinities stay as they are."""
     if a.dtype.is_complex:
-        return apply("log", apply("exp", a) + apply("exp", b))
+        return _complex_log_of_sum(a, b)
     grown = apply("log1p", apply(exp, -apply("abs", a - b)))
     grown = grown if exp == "exp" else apply("mul", grown, 1 / math.log(2))
     same_infinity = apply("and", apply("isinf", a), apply("eq", a, b))
     return where(same_infinity, a, apply("max", a, b) + grown)
+
+
+def _complex_log_of_sum(a: Scalar, b: Scalar) -> Scalar:
+    """The same, shifted by the operand with the larger real part; its phase is not wrapped."""
+    larger = apply("ge", apply("real", a), apply("real", b))
+    high, low = where(larger, a, b), where(larger, b, a)
+    same_infinity = apply("and", apply("isinf", apply("real", a)), apply("eq", apply("real", a), apply("real", b)))
+    return where(same_infinity, high, high + apply("log1p", apply("exp", low - high)))
 
 
 @lowers("aten.heaviside.default")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from tpopt.frontend.context import Context
 from tpopt.frontend.numerics import number, numbers, products
 from tpopt.frontend.registry import Lowerings
-from tpopt.frontend.windows import Window, covers, exists, touch, windows
-from tpopt.ir import Index, Iter, Scalar, Size, Tensor, apply, cast, guard, index, iters, select, size, total
+from tpopt.frontend.windows import Window, covers, exists, touch, walk, windows
+from tpopt.ir import Index, Iter, Scalar, Size, Tensor, apply, cast, guard, index, select, size, total
 from tpopt.ir.index import IndexLike
 from tpopt.ir.terms import const
 
@@ -60,14 +60,14 @@ def direct(
     groups: int,
 ) -> Tensor:
     """``sum[c,r…]{x[n, c, stride*p + dilation*r - padding] * weight[o,c,r…]} + bias[o]``."""
-    split, taps = Grouped(weight, groups), iters("r", weight.shape[2:])
+    split, (taps, summed) = Grouped(weight, groups), walk("r", weight.shape[2:])
 
     def body(*i: Iter) -> Scalar:
         batch, o, p = _lead(i, len(taps))
         c = split.channels
         left = touch(x, [*batch, split.channel(o, c)], along, p, taps)
         right = weight.at([index(o), index(c[0]) if c else index(0), *map(index, taps)])
-        return _biased(ctx, products(ctx.dtype, (*c, *taps), left, right), bias, o)
+        return _biased(ctx, products(ctx.dtype, (*c, *summed), left, right), bias, o)
 
     return ctx.compute(shape, body)
 
@@ -90,7 +90,7 @@ def transposed(
     if _visits_in_vain(along):
         return _product_then_gather(ctx, shape, x, weight, bias, along, groups)
     split = Spread(weight, groups)
-    c, t = Iter("c", split.inputs), iters("t", [w.covers for w in along])
+    c, (t, summed) = Iter("c", split.inputs), walk("t", [w.covers for w in along])
 
     def body(*i: Iter) -> Scalar:
         batch, o, y = _lead(i, len(t))
@@ -99,7 +99,7 @@ def transposed(
         tap = weight.at([source, filter_, *(f.tap for f in found)])
         left = select(guard(*(b for f in found for b in f.within)), read, const(0, x.dtype))
         right = select(guard(*(f.real for f in found)), tap, const(0, weight.dtype))
-        return _biased(ctx, products(ctx.dtype, (c, *t), left, right), bias, o)
+        return _biased(ctx, products(ctx.dtype, (c, *summed), left, right), bias, o)
 
     return ctx.compute(shape, body)
 
@@ -126,7 +126,7 @@ def _product_then_gather(
     groups: int,
 ) -> Tensor:
     rank, split = len(along), Spread(weight, groups)
-    c, t = Iter("c", split.inputs), iters("t", [w.covers for w in along])
+    c, (t, summed) = Iter("c", split.inputs), walk("t", [w.covers for w in along])
 
     def product(*i: Iter) -> Scalar:
         batch, o, r, p = i[: -2 * rank - 1], i[-2 * rank - 1], i[-2 * rank : -rank], i[-rank:]
@@ -141,7 +141,7 @@ def _product_then_gather(
         batch, o, y = _lead(i, rank)
         found = covers(along, y, t)
         read = every.at([*map(index, batch), index(o), *(f.tap for f in found), *(f.window for f in found)])
-        return _biased(ctx, total(t, select(exists(found), read, const(0, every.dtype))), bias, o)
+        return _biased(ctx, total(summed, select(exists(found), read, const(0, every.dtype))), bias, o)
 
     return ctx.compute(shape, gather)
 
@@ -171,13 +171,13 @@ def weight_gradient(
     """``sum[n,p…]{dense[n,f,p…] * strided[n, c, stride*p + dilation*r - padding]}`` at ``[f,c,r…]``."""
     rank, split = len(along), Grouped(weight, groups)
     n = (Iter("n", dense.shape[0]),) if batched else ()
-    p = iters("p", [w.count for w in along])
+    p, summed = walk("p", [w.count for w in along])
 
     def body(*i: Iter) -> Scalar:
         f, c, r = i[0], i[1], i[2:]
         left = dense.at([*map(index, n), index(f), *map(index, p)])
         right = touch(strided, [*n, split.channel(f, (c,))], along, p, r)
-        return cast(products(ctx.dtype, (*n, *p), left, right), weight.dtype)
+        return cast(products(ctx.dtype, (*n, *summed), left, right), weight.dtype)
 
     assert rank == weight.rank - 2
     return ctx.compute(weight.shape, body, "weight")

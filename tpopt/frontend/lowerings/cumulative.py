@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tpopt.frontend.context import Context, axis
 from tpopt.frontend.lowerings.binary import log_of_sum
-from tpopt.frontend.promotion import wide
+from tpopt.frontend.numerics import wide
 from tpopt.frontend.registry import Lowering, Lowerings
 from tpopt.ir import (
     Builder,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from tpopt.frontend.context import Context
+from tpopt.frontend.lowerings.gathers import looked_up
 from tpopt.frontend.numerics import wide
 from tpopt.frontend.registry import Lowerings
 from tpopt.ir import DType, Index, Iter, Scalar, Size, Tensor, apply, cast, guard, index, iters, reduce, total
@@ -60,8 +63,10 @@ def euclidean(ctx: Context, a: Tensor, b: Tensor) -> Tensor:
 
 @lowers("aten.pdist.default", "aten._pdist_forward.default")
 def pdist(ctx: Context, x: Tensor, p: float) -> Tensor:
-    """Distances of rows ``i < j`` of one matrix, written row by row of the upper triangle."""
+    """Distances of rows ``i < j`` of one matrix, row by row of the upper triangle."""
     n, kind, k = x.shape[0], wide(ctx.dtype), Iter("k", x.shape[1])
+    if isinstance(n, int):
+        return _listed_pairs(ctx, x, n, k, p)
     base, out = ctx.compute(ctx.out.shape, lambda _: const(0, ctx.dtype), "zeros"), ctx.fresh(ctx.out.shape, ctx.dtype)
     i, j = iters("i", (n, n))
     difference = apply("sub", cast(x[i, k], kind), cast(x[j, k], kind))
@@ -70,6 +75,18 @@ def pdist(ctx: Context, x: Tensor, p: float) -> Tensor:
         Scatter(out, base, "set", (i, j), (at,), cast(_norm(k, difference, p), ctx.dtype), guard((1, index(j) - i, n)))
     )
     return out
+
+
+def _listed_pairs(ctx: Context, x: Tensor, n: int, k: Iter, p: float) -> Tensor:
+    """The pairs from a table, so that none is computed and thrown away."""
+    kind = wide(ctx.dtype)
+    pairs = ctx.table("pairs", np.stack(np.triu_indices(n, 1)).astype(np.int64), DType.I64)
+
+    def body(pair: Iter) -> Scalar:
+        first, second = (looked_up(pairs, (index(side), pair), n) for side in (0, 1))
+        return cast(_norm(k, apply("sub", cast(x[first, k], kind), cast(x[second, k], kind)), p), ctx.dtype)
+
+    return ctx.pointwise(body)
 
 
 def _above(n: Size, i: Iter, j: Iter) -> Index:

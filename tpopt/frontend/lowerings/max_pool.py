@@ -8,7 +8,7 @@ from tpopt.frontend.adaptive import Adaptive, adaptive
 from tpopt.frontend.context import Context
 from tpopt.frontend.numerics import lowest, numbers
 from tpopt.frontend.registry import Lowerings
-from tpopt.frontend.windows import Window, inside, windows
+from tpopt.frontend.windows import Window, inside, walk, windows
 from tpopt.ir import Guard, Index, Iter, Lookup, Scalar, Size, Tensor, index, iters, position, reduce, select
 from tpopt.ir.build import linear, unravel
 from tpopt.ir.index import product
@@ -33,15 +33,15 @@ def _read(x: Tensor, i: Sequence[Iter], where: Sequence[Index], real: Guard) -> 
 
 def _maximum(ctx: Context, x: Tensor, along: list[Window], *, positions: bool) -> tuple[Tensor, ...]:
     """Maxima over windows; with ``positions`` also where they are, row-major in the input's last axes."""
-    r, extents = iters("r", [w.taps for w in along]), [w.extent for w in along]
+    (r, reduced), extents = walk("r", [w.taps for w in along]), [w.extent for w in along]
 
     def body(*i: Iter) -> tuple[Scalar, ...]:
         p = i[len(i) - len(along) :]
         where, real = [w.position(a, b) for w, a, b in zip(along, p, r, strict=True)], inside(along, p, r)
         value = _read(x, i, where, real)
         if not positions:
-            return (reduce("max", r, value),)
-        return _best(r, value, where, extents, real)
+            return (reduce("max", reduced, value),)
+        return _best(reduced, value, where, extents, real)
 
     return ctx.many(ctx.out.shape, body)
 
@@ -51,6 +51,8 @@ def _best(
 ) -> tuple[Scalar, Scalar]:
     beyond = position(product(extents))  # what is outside loses every tie
     place = select(real, position(linear(where, extents)), beyond)
+    if not r:
+        return value, place
     return reduce("argmax", r, value, place, pick=0), reduce("argmax", r, value, place, pick=1)
 
 
@@ -104,12 +106,12 @@ def max_pool3d_with_indices(ctx: Context, x: Tensor, *window: object) -> tuple[T
 
 def _adaptive(rank: int, ctx: Context, x: Tensor) -> tuple[Tensor | None, ...]:
     along = adaptive(x.shape[x.rank - rank :], ctx.out.shape[ctx.out.rank - rank :])
-    r, extents = iters("r", [w.taps for w in along]), [w.extent for w in along]
+    (r, reduced), extents = walk("r", [w.taps for w in along]), [w.extent for w in along]
 
     def body(*i: Iter) -> tuple[Scalar, ...]:
         where, real = Adaptive.at(along, i[len(i) - rank :], r)
         value = _read(x, i, where, real)
-        return _best(r, value, where, extents, real) if ctx.used[1] else (reduce("max", r, value),)
+        return _best(reduced, value, where, extents, real) if ctx.used[1] else (reduce("max", reduced, value),)
 
     found = ctx.many(ctx.out.shape, body)
     return found if ctx.used[1] else (found[0], None)

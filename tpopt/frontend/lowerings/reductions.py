@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tpopt.frontend.context import Context, axes
-from tpopt.frontend.promotion import wide
+from tpopt.frontend.numerics import wide
 from tpopt.frontend.registry import Lowering, Lowerings
 from tpopt.ir import DType, Iter, Scalar, Size, Tensor, apply, cast, position, reduce, where
 from tpopt.ir.index import product

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from tpopt.frontend.context import Context
 from tpopt.frontend.lowerings.reductions import Dims, Reduced, fold, reduced, same
-from tpopt.frontend.promotion import read_as, wide
+from tpopt.frontend.numerics import wide
+from tpopt.frontend.promotion import read_as
 from tpopt.frontend.registry import Lowerings
 from tpopt.ir import DType, Iter, Scalar, Tensor, apply, cast, const, position, reduce, where
 from tpopt.ir.index import IndexLike

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tpopt.frontend.context import Context, axis
 from tpopt.frontend.numerics import numbers, wide
 from tpopt.frontend.registry import Lowerings
-from tpopt.frontend.windows import Window, covers, exists, touch, windows
-from tpopt.ir import Index, Iter, Scalar, Size, Tensor, cast, index, iters, select, size, total
+from tpopt.frontend.windows import Window, covers, exists, touch, walk, windows
+from tpopt.ir import Index, Iter, Scalar, Size, Tensor, cast, index, select, size, total
 from tpopt.ir.build import linear, unravel
 from tpopt.ir.terms import const
 
@@ -43,7 +43,8 @@ def col2im(
 ) -> Tensor:
     """The adjoint: each position sums the columns of the blocks that cover it."""
     along = _blocks(ctx.out.shape[-2:], kernel, dilation, padding, stride)
-    taps, counts, t = [w.taps for w in along], [w.count for w in along], iters("t", [w.covers for w in along])
+    taps, counts = [w.taps for w in along], [w.count for w in along]
+    t, summed = walk("t", [w.covers for w in along])
 
     def body(*i: Iter) -> Scalar:
         found = covers(along, i[-2:], t)
@@ -52,7 +53,7 @@ def col2im(
             linear([f.window for f in found], counts),
         )
         value = cast(x.at([*map(index, i[:-3]), row, column]), wide(ctx.dtype))
-        return cast(total(t, select(exists(found), value, const(0, value.dtype))), ctx.dtype)
+        return cast(total(summed, select(exists(found), value, const(0, value.dtype))), ctx.dtype)
 
     return ctx.pointwise(body)
 

@@ -59,7 +59,7 @@ def overlapping(array: Array) -> bool:
     if not array.size:
         return False
     span = sum((n - 1) * abs(step) for n, step in zip(array.shape, array.strides, strict=True)) + array.itemsize
-    return span < array.size * array.itemsize
+    return bool(span < array.size * array.itemsize)
 
 
 def is_matrix(operand: Operand, rows: Sequence[Iter], columns: Sequence[Iter]) -> bool:
@@ -67,10 +67,13 @@ def is_matrix(operand: Operand, rows: Sequence[Iter], columns: Sequence[Iter]) -
     if len(rows) != 1 or len(columns) != 1:
         return False
     down, across = operand.axes.index(rows[0]), operand.axes.index(columns[0])
-    steps, shape, item = operand.array.strides, operand.array.shape, operand.array.itemsize
-    by_rows = steps[across] == item and steps[down] >= shape[across] * item
-    by_columns = steps[down] == item and steps[across] >= shape[down] * item
-    return bool(by_rows) or bool(by_columns)
+    return any(_runs(operand.array, a, b) for a, b in ((down, across), (across, down)))
+
+
+def _runs(array: Array, outer: int, inner: int) -> bool:
+    """Whether ``inner`` is contiguous and ``outer`` steps over at least one run of it."""
+    item, step = array.itemsize, array.strides[outer]
+    return array.strides[inner] == item and step >= array.shape[inner] * item
 
 
 def _finest(array: Array, start: int) -> int:

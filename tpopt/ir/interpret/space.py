@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -163,4 +163,10 @@ def cut(array: Array, axes: Sequence[Iter], box: Box, part: Box) -> Array:
         slice(part[i][0] - box[i][0], part[i][1] - box[i][0]) if n != 1 else slice(None)
         for i, n in zip(axes, array.shape, strict=True)
     ]
-    return array[(*picks, ...)]
+    return sliced(array, picks)
+
+
+def sliced(array: Array, slices: Iterable[slice]) -> Array:
+    """A view of a part, also of an array without dimensions (plain indexing would give a number)."""
+    where: tuple[Any, ...] = (*slices, ...)
+    return np.asarray(array[where])

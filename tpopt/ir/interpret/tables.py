@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tpopt.ir.interpret.space import sliced
 from tpopt.ir.program import Array
 
 Selector: TypeAlias = "slice | Array"
@@ -45,7 +46,7 @@ def lay_out(base: Array, tables: Mapping[int, Table], fill: Array | None) -> Arr
 
 def _take(base: Array, selectors: list[Selector]) -> Array:
     """Slices first (views), then index arrays one axis at a time."""
-    out = base[(*(s if isinstance(s, slice) else slice(None) for s in selectors), ...)]
+    out = sliced(base, (s if isinstance(s, slice) else slice(None) for s in selectors))
     for n, selector in enumerate(selectors):
         if not isinstance(selector, slice):
             out = np.take(out, selector, axis=n)

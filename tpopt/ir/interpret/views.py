@@ -21,7 +21,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from tpopt.ir.index import Index, Iter
 from tpopt.ir.interpret.affine import Affine, Direction, affine, along, line, parameter_range
-from tpopt.ir.interpret.space import Space, clipped, points
+from tpopt.ir.interpret.space import Space, clipped, points, sliced
 from tpopt.ir.interpret.tables import Table, lay_out
 from tpopt.ir.interpret.terms import iters_of
 from tpopt.ir.program import Array
@@ -134,7 +134,7 @@ class _Reading:
             low, high = axis.form.span(self.space.box)
             selectors[self.axes.index(axis)] = slice(low, high + 1)
             axis.position = Affine(axis.form.offset - low, axis.form.terms)
-        self.base = self.base[(*selectors, ...)]
+        self.base = sliced(self.base, selectors)
 
     def _parameter(self, direction: Direction) -> tuple[Array, Affine]:
         """Values of a direction's parameter over the box, and their positions in such a list."""
@@ -211,6 +211,6 @@ class _Reading:
         for axis, step in zip(self.axes, self.base.strides, strict=True):
             for i, coefficient in axis.position.terms:
                 strides[i] = strides.get(i, 0) + coefficient * step
-        corner = self.base[(*(slice(a.position.at_start(self.space.box), None) for a in self.axes), ...)]
+        corner = sliced(self.base, (slice(a.position.at_start(self.space.box), None) for a in self.axes))
         shape = [self.space.extent(i) if i in strides else 1 for i in self.space.axes]
         return as_strided(corner, shape, [strides.get(i, 0) for i in self.space.axes], writeable=False)
