@@ -156,6 +156,25 @@ def test_infinities_and_nan_follow_the_rules_of_floats():
     assert value(program("x: f32[3]", text), small=0) == [INFINITE, NEGATIVE_INFINITE, UNDEFINED]
 
 
+def test_comparisons_with_nan_are_false_but_for_unequal():
+    stages = [f"b{n}: f32[1] = L[i:1] f32(x[i] / x[i] {op} x[i])" for n, op in enumerate(["<", ">=", "==", "!="])]
+    p = program("x: f32[1]", *stages)
+    assert interpret_exact(p, [np.array([0])], keep=["b0", "b1", "b2"])[1:] == ([0], [0], [0])
+    assert interpret_exact(p, [np.array([0])])[0].tolist() == [1]
+
+
+def test_infinities_pass_through_sums_of_products():
+    product = "y: f32[2] = L[i:2] sum[k:3]{ v[k] * w[k,i] }"
+    p = program("x: f32[3], w: f32[3,2]", "v: f32[3] = L[i:3] 1.0 / x[i]", product)
+    found = interpret_exact(p, [np.array([1, 0, 1]), np.array([[1, 1], [-5, 0], [1, 1]])])[0]
+    assert found.tolist() == [NEGATIVE_INFINITE, UNDEFINED]
+
+
+def test_a_logsumexp_of_nothing_but_minus_infinity_counts():
+    p = program("x: f32[3]", "y: f32[] = L[] logsumexp[k:3].1{ select(3 <= k < 4, x[0], -inf), 1.0:f32 }")
+    assert value(p) == 3
+
+
 def test_integers_are_integers_and_lookups_stay_within_their_bounds():
     p = program("t: i64[4], w: i32[4]", "u: i64[4] = L[i:4] t[i]", "y: i32[4] = L[i:4] w[u[i]{1:3}] * 1000000000")
     assert lookup_bounds(p, {}) == {"t": (1, 3), "u": (1, 3)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -118,6 +120,12 @@ def test_integers_wrap_at_their_width():
     assert (y.tolist(), y.dtype, z.item(), z.dtype) == ([-56, 56], np.int8, 44, np.uint8)
 
 
+def test_integer_products_are_exact_beyond_the_reach_of_float64():
+    program = parse_program("program p(x: i64[2], w: i64[2])\ny: i64[] = L[] sum[k:2]{ x[k] * w[k] }\nreturn y")
+    (y,) = interpret(program, [np.array([2**31 + 1, 2**62]), np.array([2**31 + 1, 4])])
+    assert y.item() == (2**31 + 1) ** 2
+
+
 def test_an_unguarded_read_out_of_bounds_is_a_defect_of_the_program():
     program = parse_program("program p(x: f32[4])\ny: f32[4] = L[i:4] x[i+1]\nreturn y")
     message = r"stage y: x\[i\+1\] reads position 4 of axis 0, whose extent is 4, at i=3; guard it"
@@ -148,3 +156,15 @@ def test_a_chain_of_ten_thousand_terms_needs_no_recursion():
     text = "x[i]" + " + 1.0" * 3000
     program = parse_program(f"program p(x: f32[2])\ny: f32[2] = L[i:2] {text}\nreturn y")
     assert interpret(program, [np.zeros(2)])[0].tolist() == [3000.0, 3000.0]
+
+
+def test_tensors_are_freed_after_their_last_use():
+    text = "".join(f"y{n}: f32[3] = L[i:3] exp({'x' if n == 0 else f'y{n - 1}'}[i])\n" for n in range(4))
+    alive, seen = [], []
+
+    def watch(stage: object, arrays: tuple[np.ndarray, ...]) -> None:
+        alive.append(weakref.ref(arrays[0]))
+        seen.append([ref() is not None for ref in alive])
+
+    interpret(parse_program(f"program p(x: f32[3])\n{text}return y3"), [np.ones(3)], on_stage=watch)
+    assert seen == [[True], [True, True], [False, True, True], [False, False, True, True]]

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from support.brute import brute
 
-from tpopt.ir import Compute, Program
+from tpopt.ir import Compute, DType, Iter, Program, tensor, total
 from tpopt.ir.exact import interpret_exact, random_field_inputs
 from tpopt.ir.interpret import compute, contract, digits, interpret, pointwise, reductions
+from tpopt.ir.interpret.reals import Reals
+from tpopt.ir.interpret.state import State
 from tpopt.ir.parse import parse_program
+from tpopt.ir.text import print_stage
 
 READS = {
     "transposed": "x: f32[3,5] => y: f32[5,3] = L[i:5,j:3] x[j,i]",
@@ -161,3 +164,55 @@ def test_pieces_change_nothing_over_the_field(case: str, monkeypatch: pytest.Mon
     cut_everything(monkeypatch)
     for a, b in zip(whole, interpret_exact(program, inputs), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def stage_of(case: str) -> tuple[State, Compute]:
+    program = parsed(case)
+    (stage,) = program.stages
+    assert isinstance(stage, Compute)
+    return State(
+        Reals(), lambda p, t: np.zeros(0), None, tensors={t.name: np.zeros(t.shape) for t in program.inputs}
+    ), stage
+
+
+def test_a_concatenation_is_cut_where_its_guards_change():
+    state, stage = stage_of(
+        "x: f32[9] => y: f32[9] = L[i:9] select(3 <= i < 5, x[i], select(-13 <= -2*i < 0, x[8-i], x[0]))"
+    )
+    (loop,), terms = stage.loops, state.terms(stage)
+    box = {loop: (0, 9)}
+    assert [r[loop] for r in compute._regions(state.scope(terms, box), stage, box)] == [
+        (0, 1),
+        (1, 3),
+        (3, 5),
+        (5, 7),
+        (7, 9),
+    ]
+
+
+def test_phases_of_a_transposed_convolution_read_without_quotients(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(digits, "_POINTS", 0)
+    state, stage = stage_of(CONVOLUTIONS["transposed by phases"].replace("7", "8"))
+    parts = digits.split_loops(stage, state.terms(stage), {})
+    assert [p.ranges[2] for p in parts] == [(0, 1), (1, 7), (7, 8)]
+    assert "//" not in str(
+        parse_program(f"program p(x: f32[2,3,4], w: f32[3,5,4])\n{print_stage(parts[1].stage)}\nreturn y")
+    )
+
+
+def test_a_guard_protects_a_sum_from_what_is_not_finite():
+    program = parsed(CONVOLUTIONS["causal sum"])
+    split = parsed("x: f32[6], w: f32[6] => y: f32[6] = L[i:6] sum[j:6]{ select(0 <= i-j < 6, x[j] * w[j], 0.0) }")
+    arrays = {"x": np.array([1.0, 2.0, 3.0, 4.0, 5.0, np.inf]), "w": np.ones(6)}
+    for p in (program, split):
+        assert interpret(p, arrays)[0].tolist() == [1.0, 3.0, 6.0, 10.0, 15.0, np.inf]
+
+
+def test_an_inner_sum_may_use_the_name_of_a_loop():
+    k, i = Iter("k", 4), Iter("i", 3)
+    x, v, w = tensor("x", (3, 4), DType.F64), tensor("v", (3, 4), DType.F64), tensor("w", (4,), DType.F64)
+    body = total([k], x[i, k] * w[k] + total([i], v[i, k] * x[i, k]))
+    stage = Compute((tensor("y", (3,), DType.F64),), (i,), (body,))
+    a, b, c = (np.random.default_rng(n).standard_normal(s) for n, s in enumerate([(3, 4), (3, 4), (4,)]))
+    (y,) = interpret(Program("p", (x, v, w), (), (stage,), stage.outs), [a, b, c])
+    np.testing.assert_allclose(y, a @ c + (a * b).sum(), rtol=1e-14)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from support.kernels import Wrapped
 from torch.utils import _pytree as pytree
 
+from support.kernels import Wrapped
 from tpopt.backend.binding import Binder
 from tpopt.backend.operators import inference
 from tpopt.backend.plan import Plan

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from tpopt.errors import GuardFailed, UnsupportedInput
-from tpopt.ir import Program, Symbol, Tensor, index
+from tpopt.ir import Index, Symbol, Tensor
 from tpopt.ir.aten import torch_dtype
-from tpopt.ir.index import evaluate
+from tpopt.ir.index import evaluate, walk_atoms
 
 
 @dataclass(frozen=True)
@@ -25,42 +25,62 @@ class InputGuard:
 
         Raises :class:`UnsupportedInput` for a wrong dtype or device, which no specialisation can fix.
         """
-        found: dict[str, int] = {}
+        symbolic: list[tuple[Index, int]] = []
         for declared, given in zip(self.inputs, tensors, strict=True):
-            if given.dtype is not torch_dtype(declared.dtype):
-                raise UnsupportedInput(
-                    f"input {declared.name}: expected {declared.dtype}, got {given.dtype}; convert it or compile again"
-                )
-            if given.device.type != self.device.type:
-                raise UnsupportedInput(
-                    f"input {declared.name}: compiled for {self.device}, got a tensor on {given.device}"
-                )
+            self._admit(declared, given)
             if given.dim() != declared.rank:
                 return None
             for extent, actual in zip(declared.shape, given.shape, strict=True):
-                if isinstance(extent, int):
-                    if extent != actual:
-                        return None
-                    continue
-                atoms = index(extent).atoms
-                if len(atoms) == 1 and isinstance(atoms[0], Symbol) and index(extent) is index(atoms[0]):
-                    symbol = atoms[0]
-                    if (
-                        found.setdefault(symbol.name, actual) != actual
-                        or actual < symbol.low
-                        or (symbol.high is not None and actual > symbol.high)
-                    ):
-                        return None
-        return found if self._derived_fit(tensors, found) else None
-
-    def _derived_fit(self, tensors: Sequence[torch.Tensor], found: Mapping[str, int]) -> bool:
-        for declared, given in zip(self.inputs, tensors, strict=True):
-            for extent, actual in zip(declared.shape, given.shape, strict=True):
                 if not isinstance(extent, int):
-                    names = {a.name for a in index(extent).atoms if isinstance(a, Symbol)}
-                    if not names <= found.keys() or evaluate(extent, found) != actual:
-                        return False
-        return True
+                    symbolic.append((extent, actual))
+                elif extent != actual:
+                    return None
+        return _settle(symbolic)
+
+    def _admit(self, declared: Tensor, given: torch.Tensor) -> None:
+        if given.dtype is not torch_dtype(declared.dtype):
+            raise UnsupportedInput(
+                f"input {declared.name}: expected {declared.dtype}, got {given.dtype}; convert it or compile again"
+            )
+        if given.device.type != self.device.type:
+            raise UnsupportedInput(f"input {declared.name}: compiled for {self.device}, got a tensor on {given.device}")
+
+
+def _settle(extents: Sequence[tuple[Index, int]]) -> Mapping[str, int] | None:
+    """Symbol values at which every extent has its actual size; ``None`` where there are none."""
+    found: dict[str, int] = {}
+    waiting = list(extents)
+    while waiting:
+        later = []
+        for extent, actual in waiting:
+            unknown = [a for a in walk_atoms(extent) if isinstance(a, Symbol) and a.name not in found]
+            if not unknown:
+                if evaluate(extent, found) != actual:
+                    return None
+            elif len(unknown) > 1 or not _is_linear(extent, unknown[0]):
+                later.append((extent, actual))
+            elif not _solve(extent, actual, unknown[0], found):
+                return None
+        if len(later) == len(waiting):
+            return None
+        waiting = later
+    return found
+
+
+def _is_linear(extent: Index, symbol: Symbol) -> bool:
+    return symbol not in walk_atoms(extent - extent.coefficient(symbol) * symbol)
+
+
+def _solve(extent: Index, actual: int, symbol: Symbol, found: dict[str, int]) -> bool:
+    """Adds the value of the only unknown symbol of a linear extent; False where it is no integer in its range."""
+    factor = extent.coefficient(symbol)
+    rest = actual - evaluate(extent - factor * symbol, found)
+    scale = evaluate(factor, found)
+    value, left = divmod(rest, scale) if scale else (0, 1)
+    if left or value < symbol.low or (symbol.high is not None and value > symbol.high):
+        return False
+    found[symbol.name] = value
+    return True
 
 
 @dataclass(frozen=True)
@@ -95,8 +115,3 @@ def refuse_autograd(tensors: Sequence[torch.Tensor]) -> None:
                     f"input {position} requires a gradient, and a compiled model computes none; "
                     "call it under torch.no_grad(), pass input.detach(), or train with the original model"
                 )
-
-
-def program_symbols(program: Program) -> tuple[str, ...]:
-    """Names of the run-time integers a program depends on."""
-    return tuple(s.name for s in program.symbols)

@@ -73,10 +73,10 @@ def parts(where: Index, symbols: Symbols) -> tuple[Affine, list[tuple[int, Atom]
     for coefficient, atoms in where.terms:
         scale, varying = coefficient, list[Atom]()
         for atom in atoms:
-            if isinstance(atom, Symbol) or not varies(atom):
-                scale *= number(index(atom), symbols)
-            else:
+            if isinstance(atom, Iter) or (not isinstance(atom, Symbol) and varies(atom)):
                 varying.append(atom)
+            else:
+                scale *= number(index(atom), symbols)
         if len(varying) > 1:
             return None
         if not varying:

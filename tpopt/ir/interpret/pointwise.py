@@ -65,7 +65,7 @@ class Scope:
 
     def gathers(self, term: Read) -> bool:
         """Whether an index has no single direction, so that reading copies an element for each point."""
-        return any(line(i, self.symbols) is None and affine(i, self.symbols) is None for i in term.indices)
+        return any(affine(i, self.symbols) is None and line(i, self.symbols) is None for i in term.indices)
 
     def decide(self, guard: Guard, box: Box) -> bool | None:
         """Whether a guard holds on a whole box, or nowhere, by the spans of its affine bounds."""

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from tpopt.ir.index import Index, Iter
-from tpopt.ir.interpret.affine import Affine, Direction, affine, along, line, parameter_range
+from tpopt.ir.interpret.affine import Affine, Direction, Symbols, affine, along, line, parameter_range
 from tpopt.ir.interpret.space import Space, clipped, points, sliced
 from tpopt.ir.interpret.tables import Table, lay_out
 from tpopt.ir.interpret.terms import iters_of
@@ -72,13 +72,18 @@ def read(
     if 0 in tensor.shape:
         nothing = np.zeros((1,) * len(extents), storage) if fill is None else np.full((1,) * len(extents), fill)
         return View(nothing, tuple(halves), outside=True)
-    axes = [_Axis(i, affine(i, space.symbols), line(i, space.symbols)) for i in indices]
+    axes = [_axis(i, space.symbols) for i in indices]
     leftover: list[Index] = []
     for half in halves:
         direction = line(half, space.symbols)
         owner = next((a for a in axes if direction and a.direction == direction), None)
         (leftover if owner is None else owner.halves).append(half)
     return _Reading(space, tensor, axes, storage, fill).run(leftover)
+
+
+def _axis(where: Index, symbols: Symbols) -> _Axis:
+    form = affine(where, symbols)
+    return _Axis(where, form, line(where, symbols) if form is None else form.direction)
 
 
 class _Reading:
