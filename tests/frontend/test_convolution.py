@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from frontend.checking import check_lowering, check_table, texts
 from torch import randn
 
-GRID = list(itertools.product((1, 2, 3), (0, 1, 2), (1, 2, 3)))
+GRID = list(itertools.product((1, 2, 3), (0, 2), (1, 2, 3)))
 AUTO = torch.export.Dim.AUTO
 
 
@@ -27,7 +27,7 @@ def test_transposed_convolution_in_one_dimension(stride, padding, dilation):
             x, w[..., :taps], b[: 5 * groups], stride, padding, extra, groups, dilation
         )
 
-    choices = itertools.product((1, 3, 4), (1, 3), range(max(stride, dilation)))
+    choices = itertools.product((1, 3, 4), (1, 3), {0, max(stride, dilation) - 1})
     check_table({f"taps, groups, extra {c}": one(*c) for c in choices}, randn(2, 3, 7), randn(3, 5, 4), randn(15))
 
 

@@ -46,7 +46,7 @@ def verify_plan(attempt: Attempt, special: Specialization, state: State) -> None
     )
     attempt.verification = _row(result)
     if not result.passed:
-        raise VerificationFailed(failure(result, traced.algebra, _example(attempt, traced, state), None))
+        raise VerificationFailed(failure(result, traced.algebra, _example(attempt, traced, state), _values(special)))
 
 
 def _row(result: Verification) -> VerificationRow:
@@ -87,6 +87,19 @@ def _original(attempt: Attempt, traced: Traced) -> Callable[..., Any]:
                 return attempt.model(*args, **kwargs)
             values = dict(zip(buffers, given, strict=True))
             return torch.func.functional_call(attempt.model, values, args, kwargs)
+
+    return run
+
+
+def _values(special: Specialization) -> Callable[..., Any]:
+    """Every value of the bound plan on the program's inputs, by name."""
+    users = len(special.guard.inputs)
+
+    def run(*tensors: torch.Tensor) -> Any:
+        sizes = special.guard.sizes(tensors[:users])
+        assert sizes is not None
+        with inference():
+            return special.bind(sizes).values(list(tensors))
 
     return run
 

@@ -9,7 +9,7 @@ import torch
 
 from tpopt._compile.attempt import Attempt
 from tpopt._compile.effort import work_of
-from tpopt.backend.plan import Plan
+from tpopt.backend.plan import LAYOUT_SUFFIX, Plan
 from tpopt.choose.choose import Choice
 from tpopt.ir import Opaque, Program
 from tpopt.report import (
@@ -64,7 +64,7 @@ def _kernels(attempt: Attempt, plan: Plan) -> tuple[KernelRow, ...]:
         KernelRow(
             kind=step.kind,
             name=step.name,
-            source=_lines(attempt, tuple(o.name.removesuffix(".cl") for o in step.stage.outs)),
+            source=_lines(attempt, tuple(o.name.removesuffix(LAYOUT_SUFFIX) for o in step.stage.outs)),
             predicted_us=step.predicted_us,
             measured_us=step.measured_us,
         )

@@ -46,7 +46,12 @@ class Binder:
     def bind(self, stage: Stage, sizes: Mapping[str, int]) -> Call:
         """The call of one stage for given symbol values. Raises :class:`InvalidProgram` for what is no kernel."""
         if isinstance(stage, Opaque):
-            return bind_operator(stage, sizes)
+            try:
+                return bind_operator(stage, sizes)
+            except KeyError as error:
+                raise InvalidProgram(
+                    f"{stage.target} takes the run-time integer {error.args[0]}, which no input's shape tells"
+                ) from error
         if isinstance(stage, Kernel):
             from tpopt.backend.library import binders
 
@@ -64,7 +69,8 @@ def bind_operator(stage: Opaque, sizes: Mapping[str, int]) -> Call:
     single = returns_one_tensor(target)
     call = function(target) if single else _flat(function(target))
     names = tuple(o.name for o in stage.outs)
-    return Call(target, call, args, kwargs, names, single, out_function(target) if single else None)
+    out = out_function(target) if single and not stage.effectful else None  # trying it out would draw random numbers
+    return Call(target, call, args, kwargs, names, single, out)
 
 
 def _argument(value: Attribute, sizes: Mapping[str, int]) -> Any:

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from tpopt.ir import Program, Stage
 
 
+LAYOUT_SUFFIX = ".cl"
+"""Ends the name that a plan gives to a tensor's channels-last form."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One kernel of a plan.

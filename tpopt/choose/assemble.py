@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tpopt.backend.plan import Plan, Step
+from tpopt.backend.plan import LAYOUT_SUFFIX, Plan, Step
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Price, Value
 from tpopt.errors import InvalidProgram
 from tpopt.ir import Program, Stage, Tensor
@@ -49,7 +49,7 @@ def in_layout(tensor: Tensor, layout: str) -> Tensor:
     """The plan's name of a value: ``x`` in row-major, ``x.cl`` in channels-last."""
     if layout != CHANNELS_LAST:
         return tensor
-    return Tensor(f"{tensor.name}.cl", tensor.shape, tensor.dtype, CHANNELS_LAST, tensor.structure)
+    return Tensor(tensor.name + LAYOUT_SUFFIX, tensor.shape, tensor.dtype, CHANNELS_LAST, tensor.structure)
 
 
 def _ordered(picked: Sequence[Candidate], given: frozenset[Value]) -> list[Candidate]:

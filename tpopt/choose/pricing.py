@@ -8,6 +8,7 @@ from graphlib import TopologicalSorter
 
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
+from tpopt.backend.plan import LAYOUT_SUFFIX
 from tpopt.backend.profile import Profiler
 from tpopt.choose.assemble import in_layout
 from tpopt.choose.candidate import Candidate, Candidates, Price, Refused
@@ -136,6 +137,6 @@ def _last_needs(candidates: Sequence[Candidate]) -> dict[str, int]:
     for number, group in enumerate(_groups(candidates)):
         for candidate in group:
             for value in (*candidate.needs, *candidate.produces):
-                for name in (value.name, f"{value.name}.cl"):
+                for name in (value.name, value.name + LAYOUT_SUFFIX):
                     last[name] = number
     return last

@@ -12,8 +12,9 @@ import torch
 
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
-from tpopt.backend.plan import Plan
+from tpopt.backend.plan import LAYOUT_SUFFIX, Plan
 from tpopt.ir import Symbol, Tensor
+from tpopt.ir.aten import flatten_outputs
 from tpopt.ir.index import walk_atoms
 from tpopt.runtime.outprobe import OutProbe
 from tpopt.runtime.packing import Block, Packing, pack
@@ -82,6 +83,14 @@ class Executable:
             part = base[offset : offset + fact.bytes].view(fact.dtype)
             buffers.append(torch.as_strided(part, fact.shape, fact.stride))
         return buffers
+
+    def values(self, inputs: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Every value of one run by the tensor's name in the program, whatever layout it has here: for diagnosis."""
+        found = dict(zip(self._inputs, inputs, strict=True))
+        for call in self.calls:
+            args, kwargs = call.fill(lambda name: found[name] if name in found else self._weights[name])
+            found.update(zip(call.outs, flatten_outputs(call.function(*args, **kwargs)), strict=True))
+        return {name.removesuffix(LAYOUT_SUFFIX): value for name, value in found.items()}
 
     def _record(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Runs every call once, lays out the arena and writes the function that later runs use."""

@@ -23,7 +23,12 @@ class OutProbe:
         self._lock = threading.Lock()
 
     def writes_in_place(self, call: Call, args: list[Any], kwargs: dict[str, Any], result: torch.Tensor) -> bool:
-        """Whether ``out_function`` fills a given buffer with the same values and allocates less than half of it."""
+        """Whether ``out_function`` fills a given buffer with the same values and allocates less than half of it.
+
+        No, while somebody profiles: a second profiler would end the first.
+        """
+        if torch.autograd._profiler_enabled():  # noqa: SLF001 - torch has no public way to ask
+            return False
         layouts = tuple(tuple(a.stride()) for a in args if isinstance(a, torch.Tensor))
         key = (call.label, result.dtype, tuple(result.shape), layouts)
         with self._lock:

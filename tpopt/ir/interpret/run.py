@@ -17,7 +17,6 @@ from tpopt.ir.materialize import is_formula, materialize
 from tpopt.ir.program import Array, Program
 from tpopt.ir.stages import Compute, Cond, Kernel, Opaque, Scan, Scatter, Sort, Stage, TopK
 from tpopt.ir.terms import Tensor
-from tpopt.ir.walk import stage_reads
 
 
 def interpret(
@@ -88,17 +87,16 @@ def run_program(
     shapes = [(t, a.shape) for t, a in zip(program.inputs, inputs, strict=True)]
     state.symbols.update(bind_symbols(shapes, state.symbols))
     state.tensors.update({t.name: a for t, a in zip(program.inputs, inputs, strict=True)})
-    weights = {t.name: t for t in program.weights}
-    wanted = [*(t.name for t in program.outputs), *keep]
-    last_use = _last_uses(program, wanted)
+    wanted = (*(t.name for t in program.outputs), *keep)
+    uses = state.uses(program, wanted)
     for number, stage in enumerate(program.stages):
-        _load(state, program, [weights[t.name] for t in stage_reads(stage) if t.name in weights])
+        _load(state, program, uses.weights[number])
         outs = run_stage(state, stage)
         if on_stage is not None:
             on_stage(stage, outs)
-        for name in last_use.get(number, ()):
+        for name in uses.ended[number]:
             del state.tensors[name]
-    _load(state, program, [weights[name] for name in wanted if name in weights])
+    _load(state, program, [t for t in program.weights if t.name in wanted])
     return tuple(state.array(program.tensors[name]) for name in wanted)
 
 
@@ -109,19 +107,6 @@ def _load(state: State, program: Program, weights: Sequence[Tensor]) -> None:
             value = state.weights(program, tensor)
             bind_symbols([(tensor, value.shape)], state.symbols)
             state.tensors[tensor.name] = value
-
-
-def _last_uses(program: Program, wanted: Sequence[str]) -> dict[int, list[str]]:
-    """Names to free after each stage."""
-    last: dict[str, int] = {}
-    for number, stage in enumerate(program.stages):
-        for tensor in (*stage.outs, *stage_reads(stage)):
-            last[tensor.name] = number
-    found: dict[int, list[str]] = {}
-    for name, number in last.items():
-        if name not in wanted:
-            found.setdefault(number, []).append(name)
-    return found
 
 
 def run_stage(state: State, stage: Stage) -> tuple[Array, ...]:

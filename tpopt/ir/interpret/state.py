@@ -14,10 +14,27 @@ from tpopt.ir.interpret.terms import StageTerms
 from tpopt.ir.program import Array, Program
 from tpopt.ir.stages import Compute, Opaque, Scatter, Stage
 from tpopt.ir.terms import Tensor
+from tpopt.ir.walk import stage_reads
 
 OpaqueHook: TypeAlias = Callable[[Opaque, list[Array]], tuple[Array, ...]]
 StageHook: TypeAlias = Callable[[Stage, tuple[Array, ...]], None]
 WeightSource: TypeAlias = Callable[[Program, Tensor], Array]
+
+
+@dataclass(frozen=True)
+class Uses:
+    """For each stage of a program, the weights it reads and the names that no later stage needs."""
+
+    weights: tuple[tuple[Tensor, ...], ...]
+    ended: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is found out once about stages and programs, for every state of one evaluation."""
+
+    terms: dict[Stage, StageTerms] = field(default_factory=dict)
+    uses: dict[tuple[Program, tuple[str, ...]], Uses] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -29,7 +46,7 @@ class State:
     opaque: OpaqueHook | None
     symbols: dict[str, int] = field(default_factory=dict)
     tensors: dict[str, Array] = field(default_factory=dict)
-    facts: dict[Stage, StageTerms] = field(default_factory=dict)  # shared by every state of one evaluation
+    facts: Facts = field(default_factory=Facts)
 
     def nested(self, tensors: Mapping[str, Array], **symbols: int) -> State:
         """A state for a body: its own tensors, this state's symbols and some more."""
@@ -38,12 +55,20 @@ class State:
 
     def terms(self, stage: Compute | Scatter) -> StageTerms:
         """Facts about a stage's terms, found once."""
-        if stage not in self.facts:
+        known = self.facts.terms
+        if stage not in known:
             if isinstance(stage, Compute):
-                self.facts[stage] = StageTerms(name_of(stage), stage.loops, stage.bodies)
+                known[stage] = StageTerms(name_of(stage), stage.loops, stage.bodies)
             else:
-                self.facts[stage] = StageTerms(name_of(stage), stage.loops, (stage.value,), stage.at, stage.guard)
-        return self.facts[stage]
+                known[stage] = StageTerms(name_of(stage), stage.loops, (stage.value,), stage.at, stage.guard)
+        return known[stage]
+
+    def uses(self, program: Program, wanted: tuple[str, ...]) -> Uses:
+        """What each stage needs and ends, when the tensors named in ``wanted`` outlive the program."""
+        key = (program, wanted)
+        if key not in self.facts.uses:
+            self.facts.uses[key] = _uses(program, wanted)
+        return self.facts.uses[key]
 
     def scope(self, terms: StageTerms, box: Box) -> Scope:
         return Scope(terms, box, self.tensors, self.symbols, self.arithmetic)
@@ -53,6 +78,19 @@ class State:
         if tensor.name not in self.tensors:
             raise UnsupportedInput(f"tensor {tensor.name} has no value: no input, weight or earlier stage defines it")
         return self.tensors[tensor.name].astype(self.arithmetic.storage(tensor.dtype), copy=False)
+
+
+def _uses(program: Program, wanted: tuple[str, ...]) -> Uses:
+    reads, owned = [stage_reads(s) for s in program.stages], dict.fromkeys(program.weights)
+    last: dict[str, int] = {}
+    for number, stage in enumerate(program.stages):
+        for tensor in (*stage.outs, *reads[number]):
+            last[tensor.name] = number
+    ended: list[list[str]] = [[] for _ in program.stages]
+    for name, number in last.items():
+        if name not in wanted:
+            ended[number].append(name)
+    return Uses(tuple(tuple(t for t in r if t in owned) for r in reads), tuple(map(tuple, ended)))
 
 
 def name_of(stage: Stage) -> str:
