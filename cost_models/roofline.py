@@ -18,9 +18,9 @@ def _efficiency() -> Mapping[str, float]:
 class Balance:
     """A machine: multiply-adds and bytes a microsecond, and the microseconds one call costs.
 
-    ``call_us`` is an operator's overhead, ``primitive_us`` a oneDNN primitive's. The defaults are a 2-core AVX-512 server
-    (90 GMAC/s, 33 GB/s, 2 and 12 µs): fixed, so that choices by the model alone are the same everywhere. ``efficiency`` is
-    the share of the peak that kernels of a kind reach on long loops.
+    ``call_us`` is an operator's overhead, ``primitive_us`` a oneDNN primitive's. The defaults are a 2-core AVX-512
+    server (90 GMAC/s, 33 GB/s, 2 and 12 µs): fixed, so that choices by the model alone are the same everywhere.
+    ``efficiency`` is the share of the peak that kernels of a kind reach on long loops.
     """
 
     macs_per_us: float = 90e3

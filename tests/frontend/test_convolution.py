@@ -100,8 +100,10 @@ def _stages(**settings):
 
 def test_a_transposed_convolution_visits_the_taps_that_meet_an_input_only():
     assert _stages(stride=2, padding=1) == [
-        "L[i0:2,i1:5,i2:34] sum[c:3,t0:2]{ select(0 <= -t0+(i2+1)//2 < 17, args_0[i0,c,-t0+(i2+1)//2], 0.0) "
-        "* args_1[c,i1,2*t0+(i2+1)%2] }"
+        (
+            "L[i0:2,i1:5,i2:34] sum[c:3,t0:2]{ select(0 <= -t0+(i2+1)//2 < 17, args_0[i0,c,-t0+(i2+1)//2], 0.0) "
+            "* args_1[c,i1,2*t0+(i2+1)%2] }"
+        )
     ]
 
 
@@ -125,7 +127,9 @@ def _backward(transposed, groups, stride, dilation, bias):
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-@pytest.mark.parametrize(("groups", "stride", "dilation"), [(1, [2, 3], [1, 2]), (3, [1, 2], [2, 1]), (1, [2, 2], [2, 2])])
+@pytest.mark.parametrize(
+    ("groups", "stride", "dilation"), [(1, [2, 3], [1, 2]), (3, [1, 2], [2, 1]), (1, [2, 2], [2, 2])]
+)
 def test_gradients(transposed, groups, stride, dilation):
     backward, *arguments = _backward(transposed, groups, stride, dilation, bias=True)
     check_lowering(lambda *a: backward(*a), *arguments, atol=1e-4)

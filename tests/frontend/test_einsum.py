@@ -57,7 +57,9 @@ def test_more_operands_are_contracted_in_pairs():
 
 @pytest.mark.parametrize("dims", [1, 2, ([0, 2], [1, 0]), ([], [])], ids=str)
 def test_tensordot(dims):
-    left, right = {1: ((2, 3), (3, 7)), 2: ((2, 3, 5), (3, 5, 7))}.get(str(dims).isdigit() and dims, ((2, 3, 5), (5, 2, 7)))
+    left, right = {1: ((2, 3), (3, 7)), 2: ((2, 3, 5), (3, 5, 7))}.get(
+        str(dims).isdigit() and dims, ((2, 3, 5), (5, 2, 7))
+    )
     check_lowering(lambda a, b: torch.tensordot(a, b, dims=dims), randn(left), randn(right), dynamic=True)
 
 

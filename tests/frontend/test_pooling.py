@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
 from frontend.checking import check_lowering, check_table, texts
 from torch import randn
 
+torch.manual_seed(20)
 AUTO = torch.export.Dim.AUTO
 EXTENTS = [1, 3, (5, 7), (13, 11), (17, 2)]
 SLIDING = [
@@ -37,9 +40,15 @@ def test_positions_are_computed_where_somebody_asks():
 
 
 def test_maxima_along_lines_and_in_volumes():
-    lines = {"plain": lambda x: F.max_pool1d(x, 3, 2, 1), "indices": lambda x: F.max_pool1d(x, 3, 2, return_indices=True)}
+    lines = {
+        "plain": lambda x: F.max_pool1d(x, 3, 2, 1),
+        "indices": lambda x: F.max_pool1d(x, 3, 2, return_indices=True),
+    }
     check_table(lines, randn(3, 13))
-    volumes = {"plain": lambda x: F.max_pool3d(x, 3, 2, 1), "indices": lambda x: F.max_pool3d(x, 2, return_indices=True)}
+    volumes = {
+        "plain": lambda x: F.max_pool3d(x, 3, 2, 1),
+        "indices": lambda x: F.max_pool3d(x, 2, return_indices=True),
+    }
     check_table(volumes, VOLUMES)
 
 
@@ -58,7 +67,14 @@ def test_averages(settings, dynamic):
 @pytest.mark.parametrize("settings", AVERAGES, ids=str)
 def test_gradients_of_averages(settings):
     out = F.avg_pool2d(IMAGES, **settings)
-    names = {"kernel_size": 2, "stride": [], "padding": 0, "ceil_mode": False, "count_include_pad": True, "divisor_override": None}
+    names = {
+        "kernel_size": 2,
+        "stride": [],
+        "padding": 0,
+        "ceil_mode": False,
+        "count_include_pad": True,
+        "divisor_override": None,
+    }
     given = {**names, **settings}
     taps, stride, padding = ([v] * 2 if isinstance(v, int) else list(v) for v in list(given.values())[:3])
     rest = list(given.values())[3:]
@@ -95,7 +111,8 @@ def test_adaptive_windows_along_lines_and_in_volumes():
 
 def test_a_global_average_of_run_time_extents_is_one_plain_sum():
     traced = check_lowering(lambda x: F.adaptive_avg_pool2d(x, 1), IMAGES, dynamic=({2: AUTO, 3: AUTO},))
-    assert "sum[r0:s69,r1:s87]{ args_0[i0,i1,s69*i2+r0,s87*i3+r1] } / f32(s69*s87)" in texts(traced)[0].replace(" * ", "*")
+    form = r"sum\[r0:(\w+),r1:(\w+)\]\{ args_0\[i0,i1,\1\*i2\+r0,\2\*i3\+r1\] \} / f32\(\1 \* \2\)"
+    assert re.search(form, texts(traced)[0])
 
 
 @pytest.mark.parametrize("extents", EXTENTS, ids=str)

@@ -126,9 +126,7 @@ def test_indices_print_with_the_parentheses_they_need(built: Index, text: str):
 @pytest.mark.parametrize("denominator", [0, -2])
 @pytest.mark.parametrize("divide", [floordiv, mod])
 def test_denominators_must_be_positive(divide, denominator: int):
-    with pytest.raises(
-        InvalidProgram, match=f"by {denominator}: the denominator must be positive"
-    ):
+    with pytest.raises(InvalidProgram, match=f"by {denominator}: the denominator must be positive"):
         divide(I, denominator)
 
 

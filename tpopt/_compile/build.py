@@ -24,7 +24,7 @@ from tpopt.frontend import Traced, trace
 from tpopt.ir import Program
 from tpopt.ir.aten import from_numpy
 from tpopt.rewrite import registry
-from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State
+from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State, strides_of
 from tpopt.runtime.guards import InputGuard
 from tpopt.store.records import Records
 
@@ -80,8 +80,9 @@ def _choose_again(attempt: Attempt) -> Choice | None:
 def _built(attempt: Attempt, special: Specialization, state: State) -> Built:
     assert attempt.traced is not None
     again = _Respecialize(attempt, state)
-    training = attempt.model
-    callable_ = PlanCallable(special, attempt.traced.weights, state, lambda: training.training, again, attempt.model)
+    model = attempt.model
+    weights = {n: t for n, t in attempt.traced.weights.items() if n not in state.tensors}
+    callable_ = PlanCallable(special, weights, state, lambda: model.training, again, model)
     return Built(callable_, special.plan, special, state)
 
 
@@ -99,15 +100,20 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
     sizes = guard.sizes(tensors)
     if sizes is None:
         raise UnsupportedModel("the example inputs do not have the shapes that were exported")
-    attempt.sizes = sizes
+    attempt.sizes = {**{s.name: max(s.low, 1) for s in traced.algebra.symbols}, **sizes}
     binder = Binder(_weights(traced, attempt.cleaned, device))
-    state = State({n: states[n] if n in states else traced.weights[n].detach().clone() for n in traced.states})
+    state = State(
+        {n: states[n] if n in states else traced.weights[n].detach().clone() for n in traced.states},
+        {n: traced.algebra.origins[n].nodes[0] for n in traced.states},
+    )
     attempt.progress("choose")
     attempt.choice = _choose(
         attempt, traced, binder, dict(zip((t.name for t in guard.inputs), tensors, strict=True)), state, sizes
     )
     signature = Signature(traced.in_spec, traced.out_spec, traced.inputs, traced.fixed, traced.outputs)
-    return Specialization(attempt.choice.plan, binder, signature, traced.states, device), state
+    special = Specialization(attempt.choice.plan, binder, signature, traced.states, device)
+    special.bind(sizes, strides_of(tensors))  # what cannot be bound is found out now, not by the first call
+    return special, state
 
 
 def _choose(
@@ -126,7 +132,7 @@ def _choose(
     records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
     profiler = Profiler(values, binder, synchronizer(device)) if measured else None
-    model = ModelPrices(traced.algebra, sizes)
+    model = ModelPrices(traced.algebra, attempt.sizes)
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
     chosen = choose(traced.original, attempt.cleaned, found, pricer)
@@ -171,7 +177,8 @@ class _Respecialize:
         for dynamic in (shapes, None):
             fresh = Attempt(self._attempt.model, args, kwargs, dynamic, options, time.perf_counter())
             try:
-                special, _ = specialize(fresh, self._state.tensors)
+                special, state = specialize(fresh, self._state.tensors)
+                self._state.adopt(state)
                 if options.verify:
                     verify_plan(fresh, special, self._state)
             except TpoptError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import _pytree as pytree
 
+from tpopt._compile.untouched import reseed
 from tpopt.backend.operators import inference
 from tpopt.errors import VerificationFailed
 from tpopt.report import VerificationRow
@@ -34,8 +35,8 @@ def verify_plan(attempt: Attempt, special: Specialization, state: State) -> None
     assert traced is not None
     remaining = SHARE * (attempt.deadline - time.perf_counter())
     result = check(
-        _original(attempt, traced),
-        _candidate(special),
+        _original(attempt, traced, special.guard.device),
+        _candidate(special, attempt.options.seed),
         traced.algebra,
         seed=attempt.options.seed,
         tolerance=attempt.options.tolerance,
@@ -72,7 +73,7 @@ def _example(attempt: Attempt, traced: Traced, state: State) -> list[torch.Tenso
     return [*tensors, *state.tensors.values()]
 
 
-def _original(attempt: Attempt, traced: Traced) -> Callable[..., Any]:
+def _original(attempt: Attempt, traced: Traced, device: torch.device) -> Callable[..., Any]:
     """The user's model on the program's inputs; updated buffers get the values given, the model keeps its own."""
     buffers = [traced.algebra.origins[name].nodes[0] for name in traced.states]
 
@@ -82,6 +83,7 @@ def _original(attempt: Attempt, traced: Traced) -> Callable[..., Any]:
             next(given) if name is not None else fixed for name, fixed in zip(traced.inputs, traced.fixed, strict=True)
         ]
         args, kwargs = pytree.tree_unflatten(leaves, traced.in_spec)
+        reseed(device, attempt.options.seed)
         with torch.no_grad():
             if not buffers:
                 return attempt.model(*args, **kwargs)
@@ -99,18 +101,19 @@ def _values(special: Specialization) -> Callable[..., Any]:
         sizes = special.guard.sizes(tensors[:users])
         assert sizes is not None
         with inference():
-            return special.bind(sizes).values(list(tensors))
+            return special.bind(sizes, strides_of(tensors[:users])).values(list(tensors))
 
     return run
 
 
-def _candidate(special: Specialization) -> Callable[..., Any]:
+def _candidate(special: Specialization, seed: int) -> Callable[..., Any]:
     """The bound plan on the program's inputs."""
     users = len(special.guard.inputs)
 
     def run(*tensors: torch.Tensor) -> Any:
         sizes = special.guard.sizes(tensors[:users])
         assert sizes is not None
+        reseed(special.guard.device, seed)
         with inference():
             return special.bind(sizes, strides_of(tensors[:users]))(list(tensors))
 

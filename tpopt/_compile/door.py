@@ -12,7 +12,8 @@ from tpopt._compile.attempt import Attempt
 from tpopt._compile.build import build
 from tpopt._compile.gate import race
 from tpopt._compile.record import report_of
-from tpopt.errors import UnsupportedModel, UsageError, VerificationFailed
+from tpopt._compile.untouched import same_random_numbers
+from tpopt.errors import InvalidProgram, UnsupportedInput, UnsupportedModel, UsageError, VerificationFailed
 from tpopt.options import Options
 from tpopt.report import ResultRow
 from tpopt.runtime.compiled import CompiledModel
@@ -53,7 +54,8 @@ def compile(  # noqa: A001 - the public name
     given = dict(kwargs or {})
     start = time.perf_counter()
     attempt = Attempt(model, args, given, dynamic_shapes, chosen, start)
-    result, callable_ = _optimized(attempt)
+    with same_random_numbers(args, given, list(model.parameters())):
+        result, callable_ = _optimized(attempt)
     if callable_ is None:
         callable_ = EagerCallable(model)
     attempt.seconds = time.perf_counter() - start
@@ -76,7 +78,7 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
             if attempt.options.gate
             else ResultRow(status="optimized", reason="not raced: gate=False")
         )
-    except UnsupportedModel as error:
+    except (UnsupportedModel, UnsupportedInput, InvalidProgram) as error:
         return ResultRow(status="original", reason=str(error)), None
     except VerificationFailed as error:
         return ResultRow(status="original", reason=f"verification failed: {error}"), None

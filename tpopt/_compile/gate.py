@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import torch
+
 from tpopt._compile.check import verify_plan
+from tpopt._compile.untouched import same_values
 from tpopt.backend.machine import synchronizer
 from tpopt.measure import Call, Stopwatch, interleave
 from tpopt.report import ResultRow
@@ -28,12 +31,13 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
     contestants: dict[str, Call] = {"original": lambda: eager(*attempt.args, **attempt.kwargs)}
     for name, runner in runners.items():
         contestants[name] = lambda call=runner.callable: call(*attempt.args, **attempt.kwargs)  # type: ignore[misc]
-    timings = interleave(
-        contestants,
-        rounds=ROUNDS,
-        stopwatch=Stopwatch(synchronize=synchronizer(built.specialization.guard.device)),
-        budget_s=budget,
-    )
+    with torch.no_grad(), same_values(attempt, built.state):
+        timings = interleave(
+            contestants,
+            rounds=ROUNDS,
+            stopwatch=Stopwatch(synchronize=synchronizer(built.specialization.guard.device)),
+            budget_s=budget,
+        )
     best = min(runners, key=timings.median)
     ratio = timings.ratio("original", best, seed=attempt.options.seed)
     figures = {"speedup": ratio.median, "low": ratio.low, "high": ratio.high}

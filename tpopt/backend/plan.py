@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from tpopt.ir import Program, Stage
 
-
 LAYOUT_SUFFIX = ".cl"
 """Ends the name that a plan gives to a tensor's channels-last form."""
 

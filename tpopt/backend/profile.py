@@ -20,13 +20,15 @@ ROUNDS = 7
 SAMPLE_SECONDS = 0.0005
 GROUP_SECONDS = 0.6
 """Time for one group of competitors; a slow kernel gets three rounds whatever it costs."""
+OTHER_NUMBERS = 0.05
+"""Relative L2 difference that no rounding explains: bf16 keeps 8 bits, and a value has been through one operator."""
 
 
 class Profiler:
     """Produces intermediate values on demand and times calls on them.
 
-    ``values`` maps a value's plan name to its tensor. ``makers`` maps a plan name to the call that yields it by the
-    original operators; values that nobody needs again are dropped by :meth:`release`.
+    ``values`` maps a value's plan name to its tensor; what calls make joins them, and what nobody needs again is dropped
+    by :meth:`release`.
     """
 
     def __init__(
@@ -40,20 +42,16 @@ class Profiler:
         """Whether a value is at hand."""
         return name in self._values or name in self._binder.weights
 
-    def put(self, call: Call) -> None:
-        """Runs a call and keeps its results (those not at hand already)."""
-        with torch.no_grad():
-            args, kwargs = call.fill(self._value)
-            for name, result in zip(call.outs, flatten_outputs(call.function(*args, **kwargs)), strict=True):
-                self._values.setdefault(name, result)
-
     def release(self, names: Sequence[str]) -> None:
         """Drops values."""
         for name in names:
             self._values.pop(name, None)
 
-    def check(self, call: Call) -> str | None:
-        """Runs a call once; the reason when it fails or yields another shape, dtype or clearly other numbers."""
+    def run(self, call: Call) -> str | None:
+        """Runs a call once and keeps what is not at hand already.
+
+        Returns the reason when it fails, or yields another shape, dtype or clearly other numbers than another call did.
+        """
         try:
             with torch.no_grad():
                 args, kwargs = call.fill(self._value)
@@ -62,9 +60,11 @@ class Profiler:
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         for name, result in zip(call.outs, results, strict=True):
             known = self._values.get(name)
-            if known is not None and (known.shape != result.shape or known.dtype is not result.dtype):
-                expected = f"{tuple(known.shape)} {known.dtype}"
-                return f"yields {name} as {tuple(result.shape)} {result.dtype}, expected {expected}"
+            reason = None if known is None else _difference(name, result, known)
+            if reason is not None:
+                return reason
+        for name, result in zip(call.outs, results, strict=True):
+            self._values.setdefault(name, result)
         return None
 
     def measure(
@@ -89,3 +89,15 @@ class Profiler:
 
     def _value(self, name: str) -> torch.Tensor:
         return self._values[name] if name in self._values else self._binder.weights[name]
+
+
+def _difference(name: str, result: torch.Tensor, known: torch.Tensor) -> str | None:
+    """Why a result cannot be the known value; differences of rounding are for verification to judge."""
+    if known.shape != result.shape or known.dtype is not result.dtype:
+        expected = f"{tuple(known.shape)} {known.dtype}"
+        return f"yields {name} as {tuple(result.shape)} {result.dtype}, expected {expected}"
+    if not (known.is_floating_point() or known.is_complex()):
+        return None
+    finite = torch.isfinite(known) & torch.isfinite(result)
+    a, b = (torch.where(finite, t, 0).to(torch.complex128).norm().item() for t in (result - known, known))
+    return f"yields other numbers for {name}: relative L2 difference {a / b:.1e}" if a > OTHER_NUMBERS * b else None

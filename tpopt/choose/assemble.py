@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from heapq import heapify, heappop, heappush
 
 from tpopt.backend.plan import LAYOUT_SUFFIX, Plan, Step
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Price, Value
@@ -16,7 +18,7 @@ def assemble(
     program: Program, picked: Sequence[Candidate], prices: Mapping[str, Price], given: frozenset[Value]
 ) -> Plan:
     """The plan of a solution. ``program`` gives inputs, weights and outputs."""
-    steps = [_step(c, prices[c.key]) for c in _ordered(picked, given)]
+    steps = [_step(c, prices[c.key]) for c in _ordered(program, picked, given)]
     stages = tuple(s.stage for s in steps)
     used = dict.fromkeys(t for s in stages for t in stage_reads(s))
     weights = tuple(w for w in program.weights if w in used or w in program.outputs)
@@ -52,19 +54,30 @@ def in_layout(tensor: Tensor, layout: str) -> Tensor:
     return Tensor(tensor.name + LAYOUT_SUFFIX, tensor.shape, tensor.dtype, CHANNELS_LAST, tensor.structure)
 
 
-def _ordered(picked: Sequence[Candidate], given: frozenset[Value]) -> list[Candidate]:
-    """Topological order, the earliest of those that are ready first; later producers of a value are dropped."""
-    have, order, waiting = set(given), [], list(picked)
-    while waiting:
-        ready = next((c for c in waiting if all(v in have for v in c.needs)), None)
-        if ready is None:
-            missing = {str(v) for c in waiting for v in c.needs if v not in have}
-            raise InvalidProgram(
-                f"the chosen cover is cyclic or incomplete: nobody produces {', '.join(sorted(missing))}"
-            )
-        waiting.remove(ready)
-        if all(v in have for v in ready.produces):
-            continue
-        order.append(ready)
-        have.update(ready.produces)
+def _ordered(program: Program, picked: Sequence[Candidate], given: frozenset[Value]) -> list[Candidate]:
+    """Topological order, as near to the program's as it goes; a candidate whose values are all there is dropped."""
+    place = {out.name: k for k, stage in enumerate(program.stages) for out in stage.outs}
+    ranks = [max((place.get(v.name, 0) for v in c.produces), default=0) for c in picked]
+    users: dict[Value, list[int]] = {}
+    for k, candidate in enumerate(picked):
+        for value in dict.fromkeys(v for v in candidate.needs if v not in given):
+            users.setdefault(value, []).append(k)
+    missing = Counter(k for waiting in users.values() for k in waiting)
+    have = set(given)
+    order: list[Candidate] = []
+    ready = [(rank, k) for k, rank in enumerate(ranks) if not missing[k]]
+    heapify(ready)
+    while ready:
+        _, k = heappop(ready)
+        fresh = [v for v in picked[k].produces if v not in have]
+        if fresh or not picked[k].produces:
+            order.append(picked[k])
+        have.update(fresh)
+        for user in (u for v in fresh for u in users.pop(v, ())):
+            missing[user] -= 1
+            if not missing[user]:
+                heappush(ready, (ranks[user], user))
+    if users:
+        names = ", ".join(sorted(map(str, users)))
+        raise InvalidProgram(f"the chosen cover is cyclic or incomplete: nobody produces {names}")
     return order

@@ -15,7 +15,7 @@ from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.originals import original_candidates
 from tpopt.choose.pricing import Pricer
 from tpopt.choose.solve import Solution, solve
-from tpopt.ir import Program, Tensor
+from tpopt.ir import Opaque, Program, Tensor
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,19 @@ def choose(original: Program, cleaned: Program, found: Candidates, pricer: Price
 def _solved(original: Program, cleaned: Program, found: Candidates, prices: dict[str, Price]) -> Choice:
     whole = replace(original, weights=_weights(original, cleaned))
     given = frozenset(Value(t.name) for t in (*whole.inputs, *whole.weights))
-    solution = solve(found.admitted, prices, given, [Value(t.name) for t in whole.outputs])
+    effects = [o for s in whole.stages if isinstance(s, Opaque) and s.effectful for o in s.outs]
+    wanted = dict.fromkeys(Value(t.name) for t in (*whole.outputs, *effects))
+    solution = solve(found.admitted, prices, given, list(wanted))
     return Choice(assemble(whole, solution.picked, prices, given), solution, found, prices)
 
 
 def choose_again(
     original: Program, cleaned: Program, before: Choice, sizes: Mapping[str, int], excess: float
 ) -> Choice | None:
-    """The choice without the kernels whose long sums made the error ``excess`` times too large; ``None`` when none is left to bar."""
+    """The choice without the kernels whose long sums made the error ``excess`` times too large.
+
+    ``None`` when no kernel is left to bar.
+    """
     limit = longest_allowed(before.solution.picked, sizes, excess)
     if limit is None:
         return None

@@ -9,19 +9,16 @@ from graphlib import TopologicalSorter
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
 from tpopt.backend.plan import LAYOUT_SUFFIX
+from tpopt.backend.plan import LAYOUT_SUFFIX
 from tpopt.backend.profile import Profiler
 from tpopt.choose.assemble import in_layout
 from tpopt.choose.candidate import Candidate, Candidates, Price, Refused
-from tpopt.choose.modelled import ModelPrices
+from tpopt.choose.modelled import VIEW_US, ModelPrices
 from tpopt.errors import TpoptError
-from tpopt.ir import Kernel, Opaque
-from tpopt.ir.walk import map_stage_tensors
+from tpopt.ir import Kernel, Opaque, Symbol
+from tpopt.ir.index import walk_atoms
+from tpopt.ir.walk import map_stage_tensors, stage_reads
 from tpopt.store.records import Record, Records
-
-VIEW_US = 1.0
-"""A view costs its call and nothing else (measured: 0.7 to 1.3 µs)."""
-WIN = 0.97
-"""A measured win counts from 3 %: an original operator is priced that much lower than it measured."""
 
 
 @dataclass
@@ -38,6 +35,7 @@ class Pricer:
     profiler: Profiler | None
     deadline: float = float("inf")
     prices: dict[str, Price] = field(default_factory=dict)
+    _failed: set[Candidate] = field(default_factory=set)
 
     def run(self, found: Candidates) -> dict[str, Price]:
         """Prices by key; competitors for one value are measured together, in the order of the original program."""
@@ -45,11 +43,11 @@ class Pricer:
             for candidate in found.admitted:
                 self.prices.setdefault(candidate.key, Price(self.model.price(candidate)))
             return self.prices
-        last = _last_needs(found.admitted)
-        for number, group in enumerate(_groups(found.admitted)):
+        groups = _groups(found.admitted)
+        for group, done in zip(groups, _last_needs(groups), strict=True):
             self._group(group, found)
-            self.profiler.release([name for name, use in last.items() if use == number])
-        found.admitted = [c for c in found.admitted if c.key in self.prices]
+            self.profiler.release(done)
+        found.admitted = [c for c in found.admitted if c not in self._failed]
         self.records.save()
         return self.prices
 
@@ -58,11 +56,8 @@ class Pricer:
         fresh: dict[str, Call] = {}
         for candidate in group:
             call = self._usable(candidate, found)
-            if call is None:
-                continue
-            self._known(candidate)
-            if candidate.key not in self.prices:
-                fresh.setdefault(candidate.key, call)
+            if call is not None and not self._known(candidate):
+                fresh.setdefault(self.record_key(candidate), call)
         if not fresh:
             return
         for key, (us, low, high, rounds) in self.profiler.measure(fresh, self.deadline).items():
@@ -81,24 +76,32 @@ class Pricer:
         if not all(self.profiler.has(n) for n in call.refs()):
             self._refuse(candidate, found, "what it needs could not be computed")
             return None
-        reason = self.profiler.check(call)
+        reason = self.profiler.run(call)
         if reason is not None:
             self._refuse(candidate, found, reason)
             return None
-        self.profiler.put(call)
         return call
 
     def _refuse(self, candidate: Candidate, found: Candidates, reason: str) -> None:
         found.refused.append(Refused(candidate.name, candidate.kind, candidate.covers, reason))
-        self.prices.pop(candidate.key, None)
+        self._failed.add(candidate)
 
-    def _known(self, candidate: Candidate) -> None:
+    def _known(self, candidate: Candidate) -> bool:
+        """Whether there is a price, taken from the records if need be."""
         if candidate.free:
             self.prices[candidate.key] = Price(VIEW_US)
-        record = self.records.get(candidate.key)
+        record = self.records.get(self.record_key(candidate))
         if record is not None and candidate.key not in self.prices:
-            factor = WIN if candidate.kind == "original" else 1.0
-            self.prices[candidate.key] = Price(record.us * factor, record.low, record.high, measured=True)
+            self.prices[candidate.key] = Price(record.us, record.low, record.high, measured=True)
+        return candidate.key in self.prices
+
+    def record_key(self, candidate: Candidate) -> str:
+        """The candidate's key, with the values of the run-time sizes in it."""
+        tensors = (*stage_reads(candidate.stage), *candidate.stage.outs)
+        atoms = [a for t in tensors for e in t.shape if not isinstance(e, int) for a in walk_atoms(e)]
+        names = sorted({a.name for a in atoms if isinstance(a, Symbol)})
+        sizes = ",".join(f"{n}={self.sizes.get(n, '?')}" for n in names)
+        return f"{candidate.key} at {sizes}" if sizes else candidate.key
 
 
 def planned(candidate: Candidate) -> Opaque | Kernel:
@@ -131,12 +134,14 @@ def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     return [groups[name] for name in order.static_order()]
 
 
-def _last_needs(candidates: Sequence[Candidate]) -> dict[str, int]:
-    """The last group that reads or makes each plan value."""
+def _last_needs(groups: Sequence[Sequence[Candidate]]) -> list[list[str]]:
+    """For each group, the plan names that no later group reads or makes."""
     last: dict[str, int] = {}
-    for number, group in enumerate(_groups(candidates)):
+    for number, group in enumerate(groups):
         for candidate in group:
             for value in (*candidate.needs, *candidate.produces):
-                for name in (value.name, value.name + LAYOUT_SUFFIX):
-                    last[name] = number
-    return last
+                last[value.name] = last[f"{value.name}{LAYOUT_SUFFIX}"] = number
+    done: list[list[str]] = [[] for _ in groups]
+    for name, number in last.items():
+        done[number].append(name)
+    return done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from tpopt.errors import UnsupportedModel
 from tpopt.frontend.capture import capture
 from tpopt.frontend.symbols import Symbols
 from tpopt.frontend.translate import Translation
-from tpopt.ir import Alias, Builder, Index, Origin, Program, Tensor
+from tpopt.ir import Alias, Builder, Origin, Program, Tensor
 from tpopt.ir.aten import from_torch_dtype, to_numpy
 from tpopt.ir.walk import stage_reads
 
@@ -58,56 +58,72 @@ def trace(
 
 def translate_exported(exported: ExportedProgram, name: str) -> Traced:
     """An exported program (functional, ATen) as :class:`Traced`."""
-    symbols, builder = Symbols(), Builder()
-    translation = Translation(builder, symbols, {})
+    translation = Translation(Builder(), Symbols(), {})
     placeholders = [n for n in exported.graph.nodes if n.op == "placeholder"]
     mutated = {s.target for s in exported.graph_signature.output_specs if s.kind is OutputKind.BUFFER_MUTATION}
     state_values = {**exported.state_dict, **exported.constants}
+    given = _Given()
     env: dict[Any, Any] = {}
-    user: list[Tensor] = []
-    weights: dict[str, tuple[Tensor, torch.Tensor]] = {}
-    states: dict[str, Tensor] = {}
-    state_tensors: dict[str, torch.Tensor] = {}
-    described: list[tuple[str | None, Any]] = []
     for node, spec in zip(placeholders, exported.graph_signature.input_specs, strict=True):
-        value = node.meta.get("val")
         if spec.kind in _WEIGHTS:
-            real = state_values[spec.target]
-            tensor = Tensor(builder.name(_clean(spec.target)), tuple(real.shape), from_torch_dtype(real.dtype))
-            if spec.target in mutated:
-                states[spec.target], state_tensors[tensor.name] = tensor, real
-            else:
-                weights[spec.target] = (tensor, real)
-                translation.constants[tensor.name] = to_numpy(real)
-            translation.origins[tensor.name] = Origin((spec.target,))
-            env[node] = tensor
-        elif spec.kind is InputKind.USER_INPUT and isinstance(value, torch.Tensor):
-            env[node] = Tensor(builder.name(node.name), symbols.shape(value), from_torch_dtype(value.dtype))
-            user.append(env[node])
-            described.append((env[node].name, None))
+            env[node] = given.weight(spec.target, state_values[spec.target], spec.target in mutated, translation)
         elif spec.kind is InputKind.USER_INPUT:
-            env[node] = value if value is not None else getattr(spec.arg, "value", None)
-            if isinstance(value, torch.SymInt):
-                raise UnsupportedModel(f"input {node.name} is a dynamic integer; pass it as a tensor or make it static")
-            described.append((None, env[node]))
+            env[node] = given.user_input(node, spec, translation)
         else:
             raise UnsupportedModel(f"input {node.name} is of kind {spec.kind.name}, which tpopt does not take")
     result = translation.run(exported.graph, env, _submodules(exported))
-    return _assemble(name, exported, translation, result, user, weights, states, state_tensors, described)
+    return _assemble(name, exported, translation, result, given)
+
+
+@dataclass
+class _Given:
+    """What the graph's placeholders stand for."""
+
+    user: list[Tensor] = field(default_factory=list)
+    weights: list[Tensor] = field(default_factory=list)
+    states: dict[str, Tensor] = field(default_factory=dict)
+    values: dict[str, torch.Tensor] = field(default_factory=dict)
+    described: list[tuple[str | None, Any]] = field(default_factory=list)
+
+    def weight(self, target: str, real: torch.Tensor, is_state: bool, translation: Translation) -> Tensor:
+        """A parameter, buffer or constant; a buffer that the model updates is a state."""
+        name = translation.builder.name(_clean(target))
+        tensor = Tensor(name, tuple(real.shape), from_torch_dtype(real.dtype))
+        self.values[name] = real
+        translation.origins[name] = Origin((target,))
+        if is_state:
+            self.states[target] = tensor
+        else:
+            self.weights.append(tensor)
+            translation.constants[name] = to_numpy(real)
+        return tensor
+
+    def user_input(self, node: Any, spec: Any, translation: Translation) -> Any:
+        """A tensor of the user, or the plain value that the graph was specialised on."""
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor):
+            shape = translation.symbols.shape(value)
+            tensor = Tensor(translation.builder.name(node.name), shape, from_torch_dtype(value.dtype))
+            self.user.append(tensor)
+            self.described.append((tensor.name, None))
+            return tensor
+        if isinstance(value, torch.SymInt):
+            raise UnsupportedModel(f"input {node.name} is a dynamic integer; pass it as a tensor or make it static")
+        fixed = value if value is not None else getattr(spec.arg, "value", None)
+        self.described.append((None, fixed))
+        return fixed
 
 
 def _assemble(
-    name: str, exported: ExportedProgram, translation: Translation, result: Sequence[Any], user: list[Tensor],
-    weights: dict[str, tuple[Tensor, torch.Tensor]], states: dict[str, Tensor],
-    state_tensors: dict[str, torch.Tensor], described: list[tuple[str | None, Any]],
-) -> Traced:  # fmt: skip
+    name: str, exported: ExportedProgram, translation: Translation, result: Sequence[Any], given: _Given
+) -> Traced:
     specs = exported.graph_signature.output_specs
     leaves = [v for v, s in zip(result, specs, strict=True) if s.kind is _USER_OUTPUT]
     outputs = [v for v in leaves if isinstance(v, Tensor)]
     aliases: list[Alias] = []
     for value, spec in zip(result, specs, strict=True):
         if spec.kind is OutputKind.BUFFER_MUTATION:
-            aliases.append(Alias(len(outputs), states[str(spec.target)].name))
+            aliases.append(Alias(len(outputs), given.states[str(spec.target)].name))
         elif spec.kind is OutputKind.USER_INPUT_MUTATION:
             aliases.append(Alias(len(outputs), str(spec.target)))
         elif spec.kind is _USER_OUTPUT:
@@ -120,8 +136,8 @@ def _assemble(
     own = tuple(t for t in translation.own.all if t in read)
     common: dict[str, Any] = {
         "name": _clean(name) or "model",
-        "inputs": (*user, *states.values()),
-        "weights": (*(t for t, _ in weights.values()), *own),
+        "inputs": (*given.user, *given.states.values()),
+        "weights": (*given.weights, *own),
         "outputs": tuple(outputs),
         "aliases": tuple(aliases),
         "symbols": translation.symbols.all,
@@ -131,19 +147,19 @@ def _assemble(
     return Traced(
         algebra=Program(stages=stages, **common).validate(),
         original=Program(stages=tuple(translation.originals), **common).validate(),
-        inputs=tuple(n for n, _ in described),
-        fixed=tuple(v for _, v in described),
-        states=tuple(t.name for t in states.values()),
-        outputs=tuple(v if isinstance(v, (Tensor, Index)) else v for v in leaves),
+        inputs=tuple(n for n, _ in given.described),
+        fixed=tuple(v for _, v in given.described),
+        states=tuple(t.name for t in given.states.values()),
+        outputs=tuple(leaves),
         in_spec=exported.call_spec.in_spec,
         out_spec=exported.call_spec.out_spec,
-        weights={**{t.name: real for t, real in weights.values()}, **state_tensors},
+        weights=given.values,
         reasons=translation.reasons,
     )
 
 
 def _submodules(exported: ExportedProgram) -> dict[str, Any]:
-    return {name: module for name, module in exported.graph_module.named_children()}
+    return dict(exported.graph_module.named_children())
 
 
 def _clean(name: str) -> str:

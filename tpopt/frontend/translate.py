@@ -239,6 +239,7 @@ def _leaf(value: Any) -> Attribute | None:
 
 
 def arguments(node: fx.Node, env: dict[fx.Node, Value]) -> tuple[Any, dict[str, Any]]:
+    """Positional and keyword arguments of a node, with the values of other nodes in their places."""
     look: Any = lambda n: _Boxed(env[n])  # noqa: E731 - boxed, so that tuples are not mapped into again
     boxed: Any = fx.node.map_arg((node.args, node.kwargs), look)
     args, kwargs = boxed
@@ -287,6 +288,7 @@ def _by_schema(op: Any, args: list[Value], kwargs: Mapping[str, Value]) -> list[
 
 
 def used_results(node: fx.Node, count: int) -> tuple[bool, ...]:
+    """Which of a node's results somebody reads."""
     if isinstance(node.meta.get("val"), torch.Tensor):
         return (True,)
     picked = {u.args[1] for u in node.users if u.target is operator.getitem}

@@ -99,7 +99,8 @@ def interleave(
     """Times the contestants in ``rounds`` rounds; each round starts with another one.
 
     Before each sample the contestant rests and makes one call that does not count, so that caches and thread pools are
-    its own. Gradient mode and threads are the caller's. No round begins after ``budget_s`` seconds, but three always do.
+    its own. Gradient mode and threads are the caller's. No round begins after ``budget_s`` seconds, but three
+    always do.
     """
     watch = stopwatch or Stopwatch()
     started = watch.clock()

@@ -94,10 +94,20 @@ class Specialization:
 
 @dataclass
 class State:
-    """Buffers that the model updates: their current values, which belong to the compiled model, never to the user's."""
+    """Buffers that the model updates: their current values, which belong to the compiled model, never to the user's.
+
+    ``paths`` says what the user's model calls them.
+    """
 
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
     lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def adopt(self, other: State) -> None:
+        """Takes over the buffers that only another plan of the same model updates."""
+        with self.lock:
+            self.tensors = {**other.tensors, **self.tensors}
+            self.paths = {**other.paths, **self.paths}
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,7 @@ class PlanCallable:
         if ready is None:
             found = self._find(leaves, spec, tensors) or self._add(args, kwargs, leaves, spec, tensors)
             if found is None:
-                return self._eager(*args, **kwargs)
+                return self._original(args, kwargs)
             chosen, sizes = found
             ready = _Ready(chosen, sizes, chosen.bind(sizes, strides_of(tensors)))
             if keyed is not None:
@@ -162,6 +172,17 @@ class PlanCallable:
         if signature.single:
             return results[0]
         return pytree.tree_unflatten(_results(signature.results, results, ready.sizes), signature.out_spec)
+
+    def _original(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The user's model, with the compiled model's own buffers in place of those that a call updates."""
+        if not self._state.tensors:
+            return self._eager(*args, **kwargs)
+        with self._state.lock:
+            own = {path: self._state.tensors[name] for name, path in self._state.paths.items()}
+            results = self._eager.on(own, args, kwargs)
+            for name, path in self._state.paths.items():
+                self._state.tensors[name] = own[path]
+        return results
 
     def _in_order(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Keyword inputs in the order of the example, which is part of what export remembers."""
@@ -181,9 +202,9 @@ class PlanCallable:
     ) -> list[torch.Tensor]:
         program = chosen.plan.program
         if not program.aliases:
-            return executable([*tensors, *self._state.tensors.values()])
+            return executable(tensors)
         with self._state.lock:
-            results = executable([*tensors, *self._state.tensors.values()])
+            results = executable([*tensors, *(self._state.tensors[n] for n in chosen.states)])
             named = {**dict(zip((t.name for t in program.inputs), tensors, strict=False)), **self._state.tensors}
             for alias in program.aliases:
                 named[alias.target].copy_(results[alias.output])

@@ -18,7 +18,17 @@ class EagerCallable:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raises :class:`GuardFailed` when an input wants a gradient, as a compiled plan does."""
-        leaves = pytree.tree_leaves((args, kwargs))
-        refuse_autograd([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
+        _refuse_gradients(args, kwargs)
         with torch.no_grad():
             return self._model(*args, **kwargs)
+
+    def on(self, buffers: dict[str, torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same on other buffers, whose new values replace them in ``buffers``; the model keeps its own."""
+        _refuse_gradients(args, kwargs)
+        with torch.no_grad():
+            return torch.func.functional_call(self._model, buffers, args, kwargs)
+
+
+def _refuse_gradients(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    leaves = pytree.tree_leaves((args, kwargs))
+    refuse_autograd([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])

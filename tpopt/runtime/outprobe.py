@@ -27,7 +27,7 @@ class OutProbe:
 
         No, while somebody profiles: a second profiler would end the first.
         """
-        if torch.autograd._profiler_enabled():  # noqa: SLF001 - torch has no public way to ask
+        if torch._C._autograd._profiler_enabled():  # noqa: SLF001 - torch has no public way to ask
             return False
         layouts = tuple(tuple(a.stride()) for a in args if isinstance(a, torch.Tensor))
         key = (call.label, result.dtype, tuple(result.shape), layouts)

@@ -23,11 +23,11 @@ _ELEMENTS = 20_000  # in the tensors of a sample; larger ones only take longer
 _SKIPPED = ("linalg.", "masked.", "sparse.", "special.", "jiterator", "_segment", "torch.ops.aten._flash")
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps the arguments of the first calls of each wanted operator and type."""
 
     def __init__(self, wanted: frozenset[str], most: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: dict[str, dict[torch.dtype | None, list[Call]]] = {}
         self._wanted = wanted
         self._most = most
@@ -60,7 +60,7 @@ def _dense(value: torch.Tensor) -> bool:
     return bool(torch.ops.aten.is_non_overlapping_and_dense.default(value))
 
 
-def recorded_calls(wanted: Iterable[str], most: int = 3) -> Mapping[str, list[Call]]:
+def recorded_calls(wanted: Iterable[str], most: int = 2) -> Mapping[str, list[Call]]:
     """Up to ``most`` calls for each wanted operator and element type; none at all without torch's sample inputs."""
     try:
         from torch.testing._internal.common_methods_invocations import op_db

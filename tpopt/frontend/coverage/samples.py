@@ -88,7 +88,7 @@ _CREATION: dict[str, Make] = {
     "aten.scalar_tensor.default": lambda _n: call(2.5),
     "aten.rand.default": lambda n: call([n]),
     "aten.randn.default": lambda n: call([n]),
-    "aten.randperm.default": lambda n: call(n),
+    "aten.randperm.default": call,
 }
 _REDUCTIONS: dict[str, Make] = {
     **_named("mean.default prod.default any.default argmax.default argmin.default", lambda n: call(real(n, n))),
@@ -162,7 +162,7 @@ _WINDOWS: dict[str, Make] = {
     ),
     "aten.avg_pool3d.default": lambda n: call(real(1, 2, n, n, 4), [2, 2, 2]),
     "aten.max_pool2d_with_indices.default": lambda n: call(real(1, 2, n, n), [3, 3], [2, 2], [1, 1]),
-    "aten.max_pool2d_with_indices_backward.default": lambda n: _max_pool_backward(n),
+    "aten.max_pool2d_with_indices_backward.default": lambda n: _max_pool_backward(n),  # noqa: PLW0108 - defined below
     "aten.max_pool3d_with_indices.default": lambda n: call(real(1, 2, n, n, 4), [2, 2, 2]),
     "aten.constant_pad_nd.default": lambda n: call(real(n, n), [1, 2, 3, 0], 1.5),
     "aten.reflection_pad1d.default": lambda n: call(real(2, n), [2, 1]),

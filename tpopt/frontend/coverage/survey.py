@@ -24,7 +24,7 @@ from tpopt.ir.to_torch import to_torch
 SIZES = (12, 48)
 """Sizes at which work is measured: what grows faster than ATen's shows at the second."""
 MOST_WORK = 2.0
-_NUMBERS = (bool, int, float, torch.SymBool, torch.SymInt, torch.SymFloat)
+_NUMBERS = (int, float, torch.SymInt, torch.SymFloat)
 _POSITIONS = ("aten.sort", "aten.topk", "aten.kthvalue", "aten.median", "aten.argsort", "aten.mode")
 """Operators that may name any of several equal elements."""
 _UNSPECIFIED = ("aten.empty", "aten.new_empty")
@@ -96,8 +96,11 @@ class Coverage:
         return "\n".join(
             [
                 *lines,
-                f"{found['core_algebra']} of {found['core']} core ATen overloads are algebra (torch {found['torch']}); "
-                f"{found['other_lowered']} others have a lowering, {untried} of them without samples",
+                (
+                    f"{found['core_algebra']} of {found['core']} core ATen overloads are algebra "
+                    f"(torch {found['torch']}); "
+                    f"{found['other_lowered']} others have a lowering, {untried} of them without samples"
+                ),
             ]
         )
 
@@ -114,7 +117,7 @@ def core_overloads() -> tuple[str, ...]:
         (target_name(overload), overload.tags)
         for packet in packets
         if isinstance(packet, torch._ops.OpOverloadPacket)
-        for overload in (getattr(packet, name) for name in packet.overloads())
+        for overload in (getattr(packet, name) for name in packet.overloads())  # type: ignore[no-untyped-call]
     )
     return tuple(name for name, tags in named if torch.Tag.core in tags)
 
@@ -178,8 +181,11 @@ class _Called(torch.nn.Module):
         for place, tensor in zip(self.places, tensors, strict=True):
             leaves[place] = tensor
         args, kwargs = pytree.tree_unflatten(leaves, self.spec)
-        result = self.operator(*args, **kwargs)
-        return tensors[0] * result if isinstance(result, _NUMBERS) else result
+        result: Any = self.operator(*args, **kwargs)
+        if isinstance(result, (bool, torch.SymBool)):
+            result = torch.sym_ite(result, 1, 0)
+        number = isinstance(result, _NUMBERS)
+        return tensors[0] * result if number else result  # so that every result is a tensor
 
 
 def _sized(name: str, size: int) -> Call:
@@ -216,16 +222,16 @@ def _failure(name: str, call: Call, traced: Traced) -> str:
     except (TpoptError, RuntimeError, IndexError, ValueError) as error:
         return f"{type(error).__name__}: {error}".splitlines()[0]
     if name.startswith(_POSITIONS) and expected[-1].dtype is torch.int64:
-        actual[-1], expected[-1] = (_named_values(call, where) for where in (actual[-1], expected[-1]))
+        actual[-1], expected[-1] = (_named_values(name, call, where) for where in (actual[-1], expected[-1]))
     return next(_differences(name, actual, expected), "")
 
 
-def _named_values(call: Call, where: torch.Tensor) -> torch.Tensor:
+def _named_values(name: str, call: Call, where: torch.Tensor) -> torch.Tensor:
     """The values at the positions that an operator names, whichever of several equal ones it chose."""
     args, kwargs = call
     source = args[0]
-    flags = [v for v in args[1:] if isinstance(v, int) and not isinstance(v, bool)]
-    axis = kwargs.get("dim", flags[-1] if flags else -1)
+    given = dict(zip((a.name for a in resolve(name)._schema.arguments), args, strict=False))
+    axis = {**given, **kwargs}.get("dim", -1)
     if source.dim() and where.dim() == source.dim():
         return torch.gather(source, axis, where)
     return torch.gather(source, axis, where.unsqueeze(axis)) if source.dim() else source
