@@ -48,7 +48,10 @@ def test_a_condition_on_run_time_extents():
 def test_the_original_program_has_the_same_shape():
     traced = check_lowering(lambda x: torch.cond(x.sum() > 0, torch.exp, torch.sin, (x,)), randn(5, 6))
     stage = traced.original.stages[-1]
-    assert [[s.target for s in p.stages] for p in (stage.then, stage.otherwise)] == [["aten.exp.default"], ["aten.sin.default"]]
+    assert [[s.target for s in p.stages] for p in (stage.then, stage.otherwise)] == [
+        ["aten.exp.default"],
+        ["aten.sin.default"],
+    ]
     x = randn(5, 6)
     torch.testing.assert_close(to_torch(traced.original)(x), to_torch(traced.algebra)(x))
 
@@ -58,7 +61,9 @@ def test_a_scan_of_run_time_length(reverse):
     def running(x, w):
         return scan(lambda c, v: (c * w + v, c * v), torch.zeros(6), x, reverse=reverse)
 
-    traced = check_lowering(running, randn(5, 6), randn(6), dynamic=({0: torch.export.Dim.AUTO}, None), also=[(randn(7, 6), randn(6))])
+    traced = check_lowering(
+        running, randn(5, 6), randn(6), dynamic=({0: torch.export.Dim.AUTO}, None), also=[(randn(7, 6), randn(6))]
+    )
     (stage,) = [s for s in traced.algebra.stages if isinstance(s, Scan)]
     assert (len(stage.init), len(stage.xs), len(stage.captures)) == (1, 1, 1)
 
@@ -97,7 +102,9 @@ def test_a_loop_of_unknown_length_is_refused_with_the_reason():
     def doubled(x):
         return while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x * 2), (torch.tensor(0), x))
 
-    with pytest.raises(UnsupportedModel, match="while_loop, which has no algebra: how often it repeats depends on data"):
+    with pytest.raises(
+        UnsupportedModel, match="while_loop, which has no algebra: how often it repeats depends on data"
+    ):
         check_lowering(doubled, randn(5, 6))
 
 

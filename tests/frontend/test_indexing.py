@@ -66,6 +66,8 @@ def test_no_axes_and_no_elements():
     check_lowering(lambda x, i: x.gather(0, i), torch.tensor(2.0), torch.tensor(0))
     check_lowering(lambda x, i: (x.take(i), x.index_select(0, i)), torch.tensor(2.0), torch.tensor([0]))
     check_lowering(lambda x, i: x[i], torch.empty(0, 3), none)
+    check_lowering(lambda x, i: (x.gather(0, i), x.scatter(0, i, 1.0), x.scatter_add(0, i, x[:0])), numbered(5), none)
+    check_lowering(lambda x, i: x.gather(0, i), numbered(5), torch.empty(0, 5, dtype=torch.int64))
 
 
 def test_a_mask_selects_how_many_depends_on_data():

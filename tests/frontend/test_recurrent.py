@@ -39,6 +39,7 @@ def test_batches_known_at_run_time(kind):
     check_lowering(lambda x: layer(x), randn(4, 2, 8), dynamic=({1: AUTO},), also=[(randn(4, 3, 8),)])
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_projections_single_sequences_and_other_types():
     projected = _frozen(nn.LSTM(8, 5, num_layers=2, bidirectional=True, proj_size=3))
     check_lowering(lambda x: projected(x), randn(4, 2, 8))
@@ -63,10 +64,12 @@ def test_the_inputs_share_of_the_gates_is_multiplied_before_the_loop():
 
 def test_work_is_that_of_the_gates():
     layer = _frozen(nn.LSTM(8, 5))
-    assert work(check_lowering(lambda x: layer(x)[0], randn(4, 2, 8)).algebra).macs // (4 * 2) == 20 * (8 + 5) + 5 * 2
+    assert work(check_lowering(lambda x: layer(x)[0], randn(4, 2, 8)).algebra).macs == 4 * 2 * 20 * (8 + 5)
 
 
 def test_dropout_between_layers_stays_whole():
     layer = nn.LSTM(8, 5, num_layers=2, dropout=0.5).requires_grad_(False)
     traced = check_lowering(lambda x: layer(x)[0] * 0, randn(4, 2, 8), opaque=["aten.lstm.input"])
-    assert list(traced.reasons.values()) == ["aten.lstm.input drops at random between layers (dropout=0.5 while training)"]
+    assert list(traced.reasons.values()) == [
+        "aten.lstm.input drops at random between layers (dropout=0.5 while training)"
+    ]

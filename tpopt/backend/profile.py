@@ -27,8 +27,8 @@ OTHER_NUMBERS = 0.05
 class Profiler:
     """Produces intermediate values on demand and times calls on them.
 
-    ``values`` maps a value's plan name to its tensor; what calls make joins them, and what nobody needs again is dropped
-    by :meth:`release`.
+    ``values`` maps a value's plan name to its tensor; what calls make joins them, and what nobody needs again is
+    dropped by :meth:`release`.
     """
 
     def __init__(
@@ -99,5 +99,10 @@ def _difference(name: str, result: torch.Tensor, known: torch.Tensor) -> str | N
     if not (known.is_floating_point() or known.is_complex()):
         return None
     finite = torch.isfinite(known) & torch.isfinite(result)
-    a, b = (torch.where(finite, t, 0).to(torch.complex128).norm().item() for t in (result - known, known))
-    return f"yields other numbers for {name}: relative L2 difference {a / b:.1e}" if a > OTHER_NUMBERS * b else None
+    wide = torch.complex128 if known.is_complex() else torch.float64
+    off, size = (
+        float(torch.linalg.vector_norm(torch.where(finite, t, 0), dtype=wide)) for t in (result - known, known)
+    )
+    if off > OTHER_NUMBERS * size:
+        return f"yields other numbers for {name}: L2 norm {size:.1e}, difference {off:.1e}"
+    return None

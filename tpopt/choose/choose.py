@@ -15,7 +15,8 @@ from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.originals import original_candidates
 from tpopt.choose.pricing import Pricer
 from tpopt.choose.solve import Solution, solve
-from tpopt.ir import Opaque, Program, Tensor
+from tpopt.ir import Opaque, Program, Stage, Tensor
+from tpopt.ir.walk import stage_reads
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,34 @@ def gather(original: Program, cleaned: Program, exclude: tuple[str, ...] = (), d
 
 
 def _exclude(found: Candidates, cleaned: Program, original: Program, patterns: tuple[str, ...]) -> None:
-    """Keeps the operators of the named modules as they are: every other candidate that covers them is refused."""
+    """Keeps the operators of the named modules as they are: every other candidate in place of one is refused."""
     if not patterns:
         return
     origins = {**cleaned.origins, **original.origins}
+    makers = {o.name: stage for program in (cleaned, original) for stage in program.stages for o in stage.outs}
     kept = []
     for candidate in found.admitted:
-        modules = [origins[c].module for c in candidate.covers if c in origins]
-        if is_original(candidate) or not any(fnmatch(m, p) for m in modules for p in patterns):
-            kept.append(candidate)
-        else:
+        replaced = () if is_original(candidate) else _between(candidate, makers)
+        modules = [origins[name].module for name in replaced if name in origins]
+        if any(fnmatch(m, p) for m in modules for p in patterns):
             found.refuse(candidate.name, candidate.kind, candidate.covers, "its module is excluded by option")
+        else:
+            kept.append(candidate)
     found.admitted = kept
+
+
+def _between(candidate: Candidate, makers: Mapping[str, Stage]) -> list[str]:
+    """Tensors that operators compute on the way from what a candidate needs to what it produces."""
+    seen = {v.name for v in candidate.needs}
+    found, pending = [], [v.name for v in candidate.produces]
+    while pending:
+        name = pending.pop()
+        if name in seen or name not in makers:
+            continue
+        seen.add(name)
+        found.append(name)
+        pending.extend(t.name for t in stage_reads(makers[name]))
+    return found
 
 
 def choose(original: Program, cleaned: Program, found: Candidates, pricer: Pricer) -> Choice:
@@ -104,4 +121,4 @@ def _weights(original: Program, cleaned: Program) -> tuple[Tensor, ...]:
 
 def is_original(candidate: Candidate) -> bool:
     """Whether a candidate runs a traced operator as it was."""
-    return candidate.kind in ("original", "view")
+    return candidate.kind == "original" or candidate.name.endswith(":original")

@@ -9,7 +9,6 @@ from graphlib import TopologicalSorter
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
 from tpopt.backend.plan import LAYOUT_SUFFIX
-from tpopt.backend.plan import LAYOUT_SUFFIX
 from tpopt.backend.profile import Profiler
 from tpopt.choose.assemble import in_layout
 from tpopt.choose.candidate import Candidate, Candidates, Price, Refused

@@ -149,6 +149,8 @@ class Translation:
         ), "tuple"
 
     def _tensor(self, name: str, value: torch.Tensor) -> Tensor:
+        if value.layout is not torch.strided:
+            raise UnsupportedModel(f"{name} is a {value.layout} tensor; convert it with to_dense()")
         shape = self.symbols.shape(value)
         if _depends_on_data(shape):
             raise UnsupportedModel(f"the shape of {name} depends on an integer read out of a tensor")

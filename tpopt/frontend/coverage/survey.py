@@ -183,7 +183,7 @@ class _Called(torch.nn.Module):
         args, kwargs = pytree.tree_unflatten(leaves, self.spec)
         result: Any = self.operator(*args, **kwargs)
         if isinstance(result, (bool, torch.SymBool)):
-            result = torch.sym_ite(result, 1, 0)
+            result = torch.sym_ite(result, 1, 0)  # type: ignore[no-untyped-call]
         number = isinstance(result, _NUMBERS)
         return tensors[0] * result if number else result  # so that every result is a tensor
 

@@ -108,8 +108,8 @@ def index_select(ctx: Context, x: Tensor, dim: int, positions: Tensor) -> Tensor
 @lowers("aten.gather.default")
 def gather(ctx: Context, x: Tensor, dim: int, positions: Tensor, *_sparse: object) -> Tensor:
     """``x[…, positions[i…], …]``: the axis read where the index tensor says, the others in step with it."""
-    if not x.rank:
-        return ctx.pointwise(lambda *_i: x.at(()))
+    if not x.rank or is_empty(ctx.out.shape):  # torch lets an index without elements have any rank
+        return ctx.pointwise(lambda *_i: x.at([0] * x.rank))
     along = axis(dim, x.rank)
 
     def place(i: Sequence[Iter]) -> list[Index]:

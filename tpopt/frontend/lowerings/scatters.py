@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from tpopt.frontend.context import Context, Operand, axis, broadcast
 from tpopt.frontend.lowerings.gathers import indexed, looked_up, wrapping
 from tpopt.frontend.registry import Lowerings
+from tpopt.frontend.shapes import is_empty
 from tpopt.ir import DType, Guard, Index, Iter, Scalar, Scatter, Size, Tensor, apply, cast, const, index, iters, where
 from tpopt.ir.index import IndexLike
 from tpopt.ir.terms import Number
@@ -19,6 +20,8 @@ def scatter_stage(
     value: Callable[..., Scalar], guard: Guard | None = None,
 ) -> Tensor:  # fmt: skip
     """``base`` with ``op(at(i…), value(i…))`` done for every point of ``shape``, in row-major order."""
+    if is_empty(shape):
+        return base
     loops = iters("i", shape)
     out = ctx.fresh(base.shape, base.dtype)
     ctx.add(Scatter(out, base, op, loops, tuple(at(*loops)), value(*loops), guard))
