@@ -85,7 +85,8 @@ S = Symbol("s", 2, 64)
         ((12, 5), (60,), "[5*i+j]"),
         ((12, 5), (3, 4, 5), "[i//4, i%4, j]"),
         ((12, 5), (1, 12, 1, 5), "[0, i, 0, j]"),
-        ((12, 5), (4, 15), "[i//3, 5*(i%3)+j]"),
+        ((12, 5), (4, 15), "[i//3, j+5*(i%3)]"),
+        ((12, 5), (15, 4), "[(5*i+j)//4, (5*i+j)%4]"),
         ((12, 0), (0, 3), "[0, 0]"),
     ],
 )
@@ -96,7 +97,7 @@ def test_a_reshape_matches_the_smallest_groups_of_axes(target, source, expected)
 def test_a_reshape_of_symbolic_extents_keeps_the_axes_both_shapes_have():
     rows = Iter("r", index(S))
     assert str(reshaped((rows, I, J), (index(S), 12, 5), (index(S), 60))) == "[r, 5*i+j]"
-    assert str(reshaped((rows, I, J), (index(S), 12, 5), (index(S) * 12, 5))) == "[12*r+i, j]"
+    assert str(reshaped((rows, I, J), (index(S), 12, 5), (index(S) * 12, 5))) == "[i+12*r, j]"
 
 
 @pytest.mark.parametrize(

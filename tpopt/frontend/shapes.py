@@ -27,12 +27,37 @@ def reshaped(loops: Sequence[Iter | Index], target: Sequence[Size], source: Sequ
     right = [(a, n) for a, n in enumerate(source) if n != 1]
     while left and right:
         taken, given = _group([n for _, n in left], [n for _, n in right])
-        flat = linear([i for i, _ in left[:taken]], [n for _, n in left[:taken]])
-        axes = right[:given]
-        for (a, _), where in zip(axes, unravel(flat, [n for _, n in axes]), strict=True):
+        places = _regrouped(left[:taken], [n for _, n in right[:given]])
+        for (a, _), where in zip(right[:given], places, strict=True):
             found[a] = where
         left, right = left[taken:], right[given:]
     return found
+
+
+def _regrouped(left: Sequence[tuple[Index, Size]], right: Sequence[Size]) -> Sequence[Index]:
+    """Places along axes of extents ``right`` of a row-major position, part by part where extents divide."""
+    digits, wanted = [(i, index(n)) for i, n in left], [index(n) for n in right]
+    found: list[Index] = []
+    for extent in wanted:
+        place, rest = index(0), extent
+        while rest.constant != 1:
+            if not digits:
+                return _by_position(left, right)
+            (digit, n), digits = digits[0], digits[1:]
+            if (rest % n).constant == 0:  # the whole digit
+                rest = rest // n
+                place = place + digit * rest
+            elif (n % rest).constant == 0:  # its upper part; the lower stays for the next axis
+                lower = n // rest
+                place, digits, rest = place + digit // lower, [(digit % lower, lower), *digits], index(1)
+            else:
+                return _by_position(left, right)
+        found.append(place)
+    return found
+
+
+def _by_position(left: Sequence[tuple[Index, Size]], right: Sequence[Size]) -> Sequence[Index]:
+    return unravel(linear([i for i, _ in left], [n for _, n in left]), right)
 
 
 def _group(left: Sequence[Size], right: Sequence[Size]) -> tuple[int, int]:

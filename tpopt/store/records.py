@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import tempfile
@@ -24,6 +25,11 @@ class Record:
     low: float
     high: float
     rounds: int
+
+    def __post_init__(self) -> None:
+        """Raises ValueError or TypeError for what no measurement yields."""
+        if not all(math.isfinite(n) and n >= 0 for n in (self.us, self.low, self.high, self.rounds)):
+            raise ValueError(f"{self}: every figure is finite and at least 0")
 
 
 class Records:
@@ -97,7 +103,7 @@ def _load(path: Path) -> dict[str, dict[str, Record]]:
             machine: {key: Record(**fields) for key, fields in rows.items()}
             for machine, rows in data["machines"].items()
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
 
 
@@ -105,8 +111,12 @@ def _write(path: Path, everything: Mapping[str, Mapping[str, Record]]) -> None:
     machines = {m: {k: asdict(r) for k, r in sorted(rows.items())} for m, rows in sorted(everything.items())}
     text = json.dumps({"version": VERSION, "machines": machines}, indent=1)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).replace(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise

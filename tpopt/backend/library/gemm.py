@@ -62,14 +62,16 @@ def _form(match: Contraction) -> tuple[tuple[str, Any], ...] | str:
     batch = [i for i in loops if i in left and i in right]
     rows = [i for i in loops if i in left and i not in right]
     columns = [i for i in loops if i in right and i not in left]
-    if len(batch) + len(rows) + len(columns) != len(loops):
-        return "a loop reads neither operand"
     natural = [*batch, *rows, *columns]
+    missing = tuple(k for k, i in enumerate(loops) if i not in natural)
+    if any(loops[k].extent != 1 for k in missing):
+        return "a loop reads neither operand"
     return (
         ("left", _order(left, [*batch, *rows, *reduced])),
         ("right", _order(right, [*batch, *reduced, *columns])),
         ("groups", (len(batch), len(rows), len(reduced), len(columns))),
-        ("out", tuple(natural.index(i) for i in loops)),
+        ("out", tuple(natural.index(i) for i in loops if i in natural)),
+        ("missing", missing),
     )
 
 
@@ -93,7 +95,10 @@ def bind_gemm(stage: Kernel, _binder: Binder, _sizes: Mapping[str, int]) -> Call
         columns = second[b + k :]
         groups = (prod(lead),) if b else ()
         result: torch.Tensor = multiply(p.reshape(*groups, prod(rows), depth), q.reshape(*groups, depth, prod(columns)))
-        return result.reshape((*lead, *rows, *columns)).permute(out_order)
+        result = result.reshape((*lead, *rows, *columns)).permute(out_order)
+        for position in own["missing"]:
+            result = result.unsqueeze(position)
+        return result
 
     names = (Ref(stage.reads[0].name), Ref(stage.reads[1].name))
     return Call("batched GEMM" if b else "GEMM", run, names, (), (stage.outs[0].name,))

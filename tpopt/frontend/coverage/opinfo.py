@@ -29,14 +29,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, wanted: frozenset[str], most: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: dict[str, dict[torch.dtype | None, list[Call]]] = {}
-        self._wanted = wanted
+        self.wanted = wanted
         self._most = most
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = target_name(func)
-        if name in self._wanted and func.namespace == "aten":
+        if name in self.wanted and func.namespace == "aten":
             leaves = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, torch.Tensor)]
             kept = self.calls.setdefault(name, {}).setdefault(leaves[0].dtype if leaves else None, [])
             if len(kept) < self._most and sum(v.numel() for v in leaves) <= _ELEMENTS:
@@ -60,20 +60,26 @@ def _dense(value: torch.Tensor) -> bool:
     return bool(torch.ops.aten.is_non_overlapping_and_dense.default(value))
 
 
-def recorded_calls(wanted: Iterable[str], most: int = 2) -> Mapping[str, list[Call]]:
-    """Up to ``most`` calls for each wanted operator and element type; none at all without torch's sample inputs."""
+def recorded_calls(wanted: Iterable[str], most: int = 2, namesakes: bool = False) -> Mapping[str, list[Call]]:
+    """Up to ``most`` calls for each wanted operator and element type; none at all without torch's sample inputs.
+
+    ``namesakes`` looks at the samples of entries that bear an operator's name alone, which is quicker for a few.
+    """
     try:
         from torch.testing._internal.common_methods_invocations import op_db
     except ImportError:
         return {}
     recorder = _Recorder(frozenset(wanted), most)
+    names = {name.split(".")[1] for name in recorder.wanted}
+    entries = [e for e in op_db if not e.name.startswith(_SKIPPED)]
+    if namesakes:
+        entries = [e for e in entries if e.name.split(".")[-1] in names or e.aten_name in names]
     with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
-        for entry in op_db:
-            if not entry.name.startswith(_SKIPPED):
-                for dtype in _DTYPES:
-                    torch.manual_seed(0)
-                    _record(recorder, entry, dtype)
+        for entry in entries:
+            for dtype in _DTYPES:
+                torch.manual_seed(0)
+                _record(recorder, entry, dtype)
     return {name: [c for calls in by_type.values() for c in calls] for name, by_type in recorder.calls.items()}
 
 

@@ -118,6 +118,7 @@ _VIEWS: dict[str, Make] = {
     "aten.squeeze.dims": lambda n: call(real(n, 1, n), [1]),
     "aten.unsqueeze.default": lambda n: call(real(n, n), 1),
     "aten.view.default": lambda n: call(real(n, n), [n * n // 4, 4]),
+    "aten.sym_is_contiguous.default": lambda n: call(real(n, n)),
     "aten.sym_numel.default": lambda n: call(real(n, n)),
     "aten.sym_size.int": lambda n: call(real(n, n), 0),
     "aten.sym_storage_offset.default": lambda n: call(real(n, n)),
@@ -156,6 +157,8 @@ _WINDOWS: dict[str, Make] = {
     "aten._adaptive_avg_pool2d.default": lambda n: call(real(1, 2, n, n), [4, 3]),
     "aten._adaptive_avg_pool2d_backward.default": lambda n: call(real(1, 2, 4, 4), real(1, 2, n, n)),
     "aten._adaptive_avg_pool3d.default": lambda n: call(real(1, 2, n, n, 4), [4, 3, 2]),
+    "aten.adaptive_avg_pool1d.default": lambda n: call(real(1, 2, n), [5]),
+    "aten.avg_pool1d.default": lambda n: call(real(1, 2, n), [3], [2], [1]),
     "aten.avg_pool2d.default": lambda n: call(real(1, 2, n, n), [3, 3], [2, 2], [1, 1]),
     "aten.avg_pool2d_backward.default": lambda n: call(
         real(1, 2, n // 2, n // 2), real(1, 2, n, n), [2, 2], [2, 2], [0, 0], False, True, None

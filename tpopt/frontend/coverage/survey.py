@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from tpopt.errors import TpoptError
+from tpopt.errors import InvalidProgram, TpoptError
 from tpopt.frontend.coverage.effort import aten_steps, steps
 from tpopt.frontend.coverage.opinfo import recorded_calls
 from tpopt.frontend.coverage.samples import SAMPLES, Call
 from tpopt.frontend.registry import lowerings
 from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Opaque, Tensor
-from tpopt.ir.aten import resolve, target_name
+from tpopt.ir.aten import resolve
 from tpopt.ir.to_torch import to_torch
 
 SIZES = (12, 48)
@@ -112,14 +112,18 @@ class Coverage:
 
 def core_overloads() -> tuple[str, ...]:
     """Core ATen overloads of this torch, sorted."""
-    packets = (getattr(torch.ops.aten, name) for name in sorted(dir(torch.ops.aten)))
-    named = (
-        (target_name(overload), overload.tags)
-        for packet in packets
-        if isinstance(packet, torch._ops.OpOverloadPacket)
-        for overload in (getattr(packet, name) for name in packet.overloads())  # type: ignore[no-untyped-call]
-    )
-    return tuple(name for name, tags in named if torch.Tag.core in tags)
+    registered = torch._C._dispatch_get_all_op_names()  # noqa: SLF001 - dir() lists only what has been used already
+    schemas = sorted(n for n in registered if n.startswith("aten::"))
+    names = (n.replace("::", ".", 1) for n in schemas)
+    targets = (n if n.count(".") == 2 else f"{n}.default" for n in names)
+    return tuple(t for t in targets if _is_core(t))
+
+
+def _is_core(target: str) -> bool:
+    try:
+        return torch.Tag.core in resolve(target).tags
+    except InvalidProgram:  # a schema that torch keeps without an operator
+        return False
 
 
 def coverage(
@@ -134,7 +138,7 @@ def coverage(
     """
     core = core_overloads()
     names = tuple(only) if only is not None else (*core, *(t for t in sorted(lowerings()) if t not in core))
-    calls = recorded_calls(names)
+    calls = recorded_calls(names, namesakes=only is not None)
     rows: list[Row] = []
     for number, name in enumerate(names):
         if progress is not None:
@@ -147,8 +151,9 @@ def _row(name: str, core: bool, calls: list[Call], check: bool) -> Row:
     if name in SAMPLES:
         calls.append(_sized(name, SIZES[0]))
     algebra = passed = 0
-    reason = ""
-    for call in calls:
+    mutable = resolve(name)._schema.is_mutable
+    reason = "it writes into its arguments, and a traced graph is functional" if mutable else ""
+    for call in () if mutable else calls:
         try:
             traced = _trace(name, call)
         except TpoptError as refusal:

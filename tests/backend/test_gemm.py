@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from support.kernels import offer
+from torch import nn
+
+from tpopt.backend.library import gemm
+from tpopt.choose.candidate import Candidates, Value
+from tpopt.ir.parse import parse_program
+
+SIZES = {"a": 3, "b": 5, "i": 7, "j": 11, "k": 13, "l": 2}
+
+
+def rand(axes: str, seed: int) -> torch.Tensor:
+    return torch.randn([SIZES[a] for a in axes], generator=torch.Generator().manual_seed(seed))
+
+
+EINSUMS = [
+    *("ik,kj->ij", "ki,kj->ij", "ik,jk->ji", "k,k->", "k,kj->j", "ik,k->i"),
+    *("aik,akj->aij", "aki,ajk->aji", "iak,jak->aij", "aik,ak->ai", "ak,ak->a", "abik,abkj->abij", "abik,bakj->iajb"),
+    *("aikl,aklj->aij", "lik,kjl->ij", "abi,abj->ij"),
+]
+
+
+@pytest.mark.parametrize("equation", EINSUMS)
+def test_every_order_of_the_axes_is_one_batched_product(equation: str):
+    x, y = equation.partition("->")[0].split(",")
+    made = offer(lambda x, y: torch.einsum(equation, x, y), rand(x, 0), rand(y, 1))
+    (candidate,) = made.named("gemm")
+    assert candidate.needs == (Value("args_0"), Value("args_1"))
+    torch.testing.assert_close(made.run(candidate), made.expected(), rtol=2e-5, atol=2e-5, check_stride=False)
+
+
+def test_a_product_with_itself_needs_its_operand_once():
+    made = offer(lambda x: x @ x.transpose(1, 2), rand("aik", 0))
+    (candidate,) = made.named("gemm")
+    assert candidate.needs == (Value("args_0"),)
+    torch.testing.assert_close(made.run(candidate), made.expected(), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex64])
+def test_other_types_are_multiplied_too(dtype: torch.dtype):
+    x, y = (torch.randn(3, 5, 5, dtype=dtype) for _ in range(2))
+    made = offer(lambda x, y: x @ y, x, y)
+    (candidate,) = made.named("gemm")
+    torch.testing.assert_close(made.run(candidate), made.expected(), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(("x", "y"), [((1, 1, 4, 3), (1, 5, 3, 2)), ((1, 5, 4, 3), (1, 5, 3, 2)), ((1, 3), (3, 1))])
+def test_an_axis_of_extent_one_is_no_obstacle(x: tuple[int, ...], y: tuple[int, ...]):
+    made = offer(lambda x, y: x @ y, torch.randn(x), torch.randn(y))
+    (candidate,) = made.named("gemm")
+    torch.testing.assert_close(made.run(candidate), made.expected(), rtol=2e-5, atol=2e-5, check_stride=False)
+
+
+def test_a_loop_that_reads_neither_operand_is_refused():
+    text = """program p(x: f32[7,3], y: f32[3,5])
+    z: f32[7,5,2] = L[i:7,j:5,q:2] sum[k:3]{ x[i,k] * y[k,j] }
+    return z"""
+    found = Candidates()
+    gemm.candidates(parse_program(text), found)
+    assert [(r.name, r.reason) for r in found.refused] == [("z:bmm", "a loop reads neither operand")]
+
+
+def test_a_weight_is_for_the_packed_product():
+    assert offer(lambda m, x: m(x), rand("ik", 0), parts=(nn.Linear(13, 2),)).named("gemm") == []
+
+
+def test_a_diagonal_is_refused():
+    made = offer(lambda x, y: torch.einsum("ii,ij->j", x, y), torch.randn(7, 7), rand("ij", 1))
+    assert made.reasons() == ["an operand is not read whole, axis by axis"]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tpopt.backend.binding import Binder
+from tpopt.backend.call import Call, Ref
+from tpopt.backend.profile import Profiler
+
+X = torch.arange(6.0)
+
+
+def profiler(**values: torch.Tensor) -> Profiler:
+    return Profiler({"x": X, **values}, Binder({"w": torch.ones(6)}))
+
+
+def call(function: Any, *reads: str, out: str = "y") -> Call:
+    return Call("call", function, tuple(map(Ref, reads)), (), (out,))
+
+
+def test_what_a_call_makes_is_at_hand_for_the_next():
+    made = profiler()
+    assert not made.has("y")
+    assert made.run(call(torch.add, "x", "w")) is None
+    assert made.has("y")
+    assert made.run(call(torch.neg, "y", out="z")) is None
+    made.release(["y", "never"])
+    assert [made.has(n) for n in ("x", "w", "y", "z")] == [True, True, False, True]
+
+
+def test_the_first_value_stays():
+    made = profiler(y=X)
+    assert made.run(call(torch.clone, "x")) is None
+    assert made._value("y") is X
+
+
+def raises(x: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("no such kernel\nsecond line")
+
+
+REFUSED = [
+    (raises, "RuntimeError: no such kernel"),
+    (lambda x: x[:3], "yields y as (3,) torch.float32, expected (6,) torch.float32"),
+    (lambda x: x.double(), "yields y as (6,) torch.float64, expected (6,) torch.float32"),
+    (lambda x: x + 1, "yields other numbers for y: L2 norm 7.4e+00, difference 2.4e+00"),
+]
+
+
+@pytest.mark.parametrize(("function", "reason"), REFUSED)
+def test_a_call_that_yields_something_else_is_refused_with_the_reason(function: Any, reason: str):
+    made = profiler(y=X)
+    assert made.run(call(function, "x")) == reason
+    assert made._value("y") is X
+
+
+@pytest.mark.parametrize("known", [X, X.to(torch.complex64), torch.tensor([float("nan"), 1.0, float("inf")]), X.long()])
+def test_differences_of_rounding_are_left_to_verification(known: torch.Tensor):
+    made = Profiler({"x": known, "y": known}, Binder({}))
+    scale = (1 + 1e-3) if known.dtype is not torch.int64 else 1
+    assert made.run(call(lambda x: x * scale, "x")) is None
+
+
+def test_times_are_medians_in_microseconds():
+    figures = profiler().measure({"a": call(torch.neg, "x")}, deadline=0.0)
+    us, low, high, rounds = figures["a"]
+    assert low <= us <= high
+    assert rounds == 3  # the time is used up: three rounds whatever they cost

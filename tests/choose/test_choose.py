@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tpopt.backend.binding import Binder
+from tpopt.choose.careful import longest_allowed, reduction_length
+from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
+from tpopt.choose.modelled import ModelPrices
+from tpopt.choose.pricing import Pricer
+from tpopt.frontend import Traced, trace
+from tpopt.ir import Program
+from tpopt.rewrite import Trace, registry
+from tpopt.store.records import Records
+
+X = torch.randn(1, 8, 96, 96)
+"""Large enough for the library kernels to win by the model."""
+NET = nn.Sequential(
+    OrderedDict(stem=nn.Conv2d(8, 16, 3, padding=1), norm=nn.BatchNorm2d(16), act=nn.ReLU(), head=nn.Conv2d(16, 4, 1))
+).eval()
+
+
+def traced(model: nn.Module = NET, x: torch.Tensor = X) -> tuple[Traced, Program]:
+    found = trace(model, (x,))
+    return found, registry().parse("default").run(found.algebra, Trace())
+
+
+def chosen(exclude: tuple[str, ...] = (), tmp: Any = "/dev/null") -> Choice:
+    found, cleaned = traced()
+    model = ModelPrices(found.algebra, {})
+    pricer = Pricer(model, Records(tmp, "here"), Binder({}), {}, None)
+    return choose(found.original, cleaned, gather(found.original, cleaned, exclude), pricer)
+
+
+def kinds(choice: Choice) -> dict[str, str]:
+    return {s.stage.outs[0].name.removesuffix(".cl"): s.kind for s in choice.plan.steps if s.kind != "layout"}
+
+
+def test_a_plan_has_the_signature_of_the_original_and_the_weights_that_it_uses():
+    plan = chosen().plan.program
+    assert [t.name for t in plan.inputs] == ["input"]
+    assert [t.name for t in plan.outputs] == ["conv2d_1"]
+    assert kinds(chosen()) == {"relu": "onednn", "conv2d_1": "onednn"}
+    folded = [w.name for w in plan.weights if w.name.startswith("_native")]
+    assert [w.name for w in plan.weights] == ["head.weight", "head.bias", *folded]
+
+
+NORM = "_native_batch_norm_legit_no_training.0"
+EXCLUDED = [
+    (("stem",), {"conv2d": "original"}),
+    (("norm",), {NORM: "original"}),
+    (("act",), {"relu": "original"}),
+    (("head",), {"relu": "onednn", "conv2d_1": "original"}),
+    (("st*", "head"), {"conv2d": "original", "conv2d_1": "original"}),
+    (("nothing",), {"relu": "onednn", "conv2d_1": "onednn"}),
+]
+
+
+@pytest.mark.parametrize(("exclude", "expected"), EXCLUDED)
+def test_operators_of_excluded_modules_stay_as_they_are(exclude: tuple[str, ...], expected: dict[str, str]):
+    choice = chosen(exclude)
+    found = kinds(choice)
+    assert {name: found.get(name) for name in expected} == expected
+    refused = {r.reason for r in choice.found.refused}
+    assert ("its module is excluded by option" in refused) == ("original" in expected.values())
+
+
+def test_the_plan_of_originals_runs_every_operator_as_it_was():
+    found, cleaned = traced()
+    everything = gather(found.original, cleaned)
+    prices = chosen().prices
+    plain = only_originals(found.original, everything, prices)
+    assert plain is not None
+    assert [s.stage for s in plain.plan.steps] == list(found.original.stages)
+
+
+def test_there_is_no_plan_of_originals_when_one_of_them_failed():
+    found, cleaned = traced()
+    everything = gather(found.original, cleaned)
+    everything.admitted = [c for c in everything.admitted if c.name != "relu:original"]
+    assert only_originals(found.original, everything, chosen().prices) is None
+
+
+def test_long_sums_are_barred_first_when_accuracy_is_lost():
+    first = chosen()
+    found, cleaned = traced()
+    lengths = [reduction_length(c, {}) for c in first.solution.picked if c.kind == "onednn"]
+    assert lengths == [72, 16]
+    assert longest_allowed(first.solution.picked, {}, 1.1) == 16
+    again = choose_again(found.original, cleaned, first, {}, 1.1)
+    assert again is not None
+    assert max(reduction_length(c, {}) for c in again.solution.picked) <= 16
+    reasons = {r.reason for r in again.found.refused if r.reason.startswith("verification")}
+    assert reasons == {"verification: sums of 72 terms in one accumulator lose too much accuracy in this model"}
+
+
+def test_there_is_nothing_to_bar_among_originals():
+    found, cleaned = traced()
+    plain = only_originals(found.original, gather(found.original, cleaned), chosen().prices)
+    assert plain is not None
+    assert choose_again(found.original, cleaned, plain, {}, 2.0) is None

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from support.kernels import Wrapped
+from torch import nn
+
+from tpopt.backend.binding import Binder
+from tpopt.backend.profile import Profiler
+from tpopt.choose.candidate import Candidates
+from tpopt.choose.choose import gather
+from tpopt.choose.modelled import ModelPrices
+from tpopt.choose.pricing import Pricer
+from tpopt.frontend import Traced, trace
+from tpopt.rewrite import Trace, registry
+from tpopt.store.records import Records
+
+X = torch.randn(1, 6, 9, 9)
+CONV = nn.Conv2d(6, 8, 3)
+
+
+class Counted(Profiler):
+    """Prices a call at a microsecond for each letter of its key, and remembers what was asked."""
+
+    def __init__(self, values: Mapping[str, torch.Tensor], binder: Binder) -> None:
+        super().__init__(values, binder)
+        self.asked: list[list[str]] = []
+
+    def measure(self, calls: Mapping[str, Any], deadline: float | None = None) -> Any:
+        self.asked.append(list(calls))
+        return {key: (float(len(key)), 1.0, 2.0, 3) for key in calls}
+
+
+def conv_relu(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return torch.relu(m(x))
+
+
+class Priced:
+    """What a pricer found for a function."""
+
+    def __init__(
+        self,
+        tmp: Path,
+        function: Any = conv_relu,
+        *,
+        x: torch.Tensor = X,
+        dynamic: Any = None,
+        spoil: Any = None,
+        **sizes: int,
+    ) -> None:
+        self.traced: Traced = trace(Wrapped(function, CONV).eval(), (x,), dynamic_shapes=dynamic)
+        cleaned = registry().parse("default").run(self.traced.algebra, Trace())
+        self.found: Candidates = gather(self.traced.original, cleaned)
+        if spoil is not None:
+            self.found.admitted = [spoil(c) for c in self.found.admitted]
+        binder = Binder({**self.traced.weights})
+        self.profiler = Counted({self.traced.original.inputs[0].name: x}, binder)
+        self.records = Records(tmp / "records.json", "here")
+        model = ModelPrices(self.traced.algebra, sizes)
+        self.pricer = Pricer(model, self.records, binder, sizes, self.profiler)
+        self.prices = self.pricer.run(self.found)
+
+
+def test_competitors_for_one_value_are_measured_together(tmp_path: Path):
+    made = Priced(tmp_path)
+    outs = {c.key: c.produces[0].name for c in made.found.admitted if c.kind != "layout"}
+    groups = [{outs[key] for key in asked if key in outs} for asked in made.profiler.asked]
+    assert groups == [set(), {"conv2d"}, {"relu"}]  # the first are the conversions of the input
+    assert len(made.profiler.asked[1]) == 5  # torch's, oneDNN's from both layouts, two conversions
+    assert all(c.key in made.prices for c in made.found.admitted)
+
+
+def test_an_input_is_converted_before_somebody_needs_it_in_channels_last(tmp_path: Path):
+    made = Priced(tmp_path)
+    assert {c.needs[0].layout for c in made.found.admitted if c.kind == "onednn"} == {"", "channels_last"}
+    assert [r.reason for r in made.found.refused] == []
+
+
+def test_what_the_records_know_is_not_measured_again(tmp_path: Path):
+    first = Priced(tmp_path)
+    again = Priced(tmp_path)
+    assert again.profiler.asked == []
+    assert again.prices == first.prices
+
+
+def test_a_price_is_what_was_measured(tmp_path: Path):
+    made = Priced(tmp_path)
+    relu = next(c for c in made.found.admitted if c.name == "relu:original")
+    assert made.prices[relu.key].us == len(relu.key)
+    assert made.prices[relu.key].measured
+
+
+def test_a_view_costs_its_call_and_is_not_measured(tmp_path: Path):
+    made = Priced(tmp_path, lambda m, x: x.view(6, 81))
+    assert [p.us for p in made.prices.values()] == [1.0] * len(made.prices)
+    assert made.profiler.asked == []
+
+
+def test_sizes_are_part_of_what_a_record_stands_for(tmp_path: Path):
+    batch = ({0: torch.export.Dim("b", min=1, max=64)},)
+    wide = {"dynamic": (batch,), "x": X.repeat(4, 1, 1, 1)}
+    first = Priced(tmp_path, **wide, s0=4)
+    symbols = [s.name for s in first.traced.algebra.symbols]
+    key = first.pricer.record_key(next(c for c in first.found.admitted if c.name == "relu:original"))
+    assert key.endswith(f" at {symbols[0]}={first.pricer.sizes.get(symbols[0], '?')}")
+
+
+def test_a_candidate_that_fails_is_refused_and_its_equal_keeps_its_price(tmp_path: Path):
+    """Two equal operators share a key; the second cannot run because what it needs is missing."""
+    made = Priced(tmp_path, lambda m, x: x.sin().relu().cos().relu())
+    relus = [c for c in made.found.admitted if c.name in ("relu:original", "relu_1:original")]
+    assert relus[0].key == relus[1].key
+    pricer = Pricer(
+        made.pricer.model, Records(tmp_path / "other.json", "here"), Binder({}), {}, Counted({"args_0": X}, Binder({}))
+    )
+    found = Candidates([c for c in made.found.admitted if not c.name.startswith("cos")])
+    prices = pricer.run(found)
+    assert [r.reason for r in found.refused if r.name == "relu_1:original"] == ["what it needs could not be computed"]
+    assert relus[0] in found.admitted
+    assert relus[0].key in prices
+
+
+def test_without_a_profiler_the_model_prices_everything(tmp_path: Path):
+    made = Priced(tmp_path)
+    prices = Pricer(made.pricer.model, made.records, Binder({}), {}, None).run(made.found)
+    assert {p.measured for p in prices.values()} == {False}
+    assert prices[made.found.admitted[0].key].us == made.pricer.model.price(made.found.admitted[0])
