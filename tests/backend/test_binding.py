@@ -34,7 +34,7 @@ def test_run_time_integers_are_evaluated():
 
 
 def test_a_run_time_integer_that_no_input_tells_is_an_error_that_names_it():
-    with pytest.raises(InvalidProgram, match="aten.view.default takes the run-time integer s0, which no input's shape"):
+    with pytest.raises(InvalidProgram, match=r"aten.view.default takes the run-time integer s0, which no"):
         bind("aten.view.default", X, (S,))
 
 
