@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -51,7 +52,7 @@ def compile(  # noqa: A001 - the public name
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     args = _positional(example_inputs)
-    given = dict(kwargs or {})
+    given = _in_signature_order(model, dict(kwargs or {}))
     start = time.perf_counter()
     attempt = Attempt(model, args, given, dynamic_shapes, chosen, start)
     with same_random_numbers(args, given, list(model.parameters())):
@@ -88,6 +89,12 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
         result = ResultRow(status="optimized", reason="interrupted during the final race; the verified program is kept")
     chosen = attempt.built or built
     return result, chosen.callable if result.status == "optimized" else None
+
+
+def _in_signature_order(model: torch.nn.Module, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Keyword inputs in the order of ``forward``, which is the order that export gives them."""
+    names = inspect.signature(model.forward).parameters
+    return {**{n: kwargs[n] for n in names if n in kwargs}, **kwargs}
 
 
 def _positional(example_inputs: Any) -> tuple[Any, ...]:
