@@ -49,8 +49,12 @@ def test_without_rounds_nothing_is_timed(tiny):
 def test_a_compilation_by_model_is_not_gated_by_time(tiny):
     ours = {"compiler": "tiny:compile_and_show_options", "effort": "fast"}
     by_model, measured = (run_suite(config(tiny, "first", choice=choice, **ours)) for choice in ("model", "measured"))
-    assert by_model.models[0]["reason"].endswith("[('choice', 'model'), ('effort', 'fast'), ('gate', False)]")
-    assert measured.models[0]["reason"].endswith("[('choice', 'measured'), ('effort', 'fast'), ('gate', True)]")
+    assert by_model.models[0]["reason"].endswith(
+        "[('choice', 'model'), ('effort', 'fast'), ('gate', False), ('verify', False)]"
+    )
+    assert measured.models[0]["reason"].endswith(
+        "[('choice', 'measured'), ('effort', 'fast'), ('gate', True), ('verify', True)]"
+    )
 
 
 def test_a_model_that_fails_is_a_row_and_the_others_run(tiny):

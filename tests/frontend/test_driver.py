@@ -60,6 +60,11 @@ def test_a_shape_read_out_of_a_tensor_is_refused_with_the_line():
         trace(module(torch.tensor_split), (torch.randn(5, 5), torch.tensor([1, 3])))
 
 
+def test_results_may_be_nested():
+    x = torch.rand(20, 2)
+    check_lowering(lambda v: torch.histogramdd(v, [3, 4])[1], x, opaque=["aten.histogramdd.default"])
+
+
 def test_a_sparse_tensor_is_refused():
     with pytest.raises(UnsupportedModel, match=r"is a torch\.sparse_coo tensor; convert it with to_dense"):
         trace(module(lambda x: x.to_sparse()), (torch.eye(3),))

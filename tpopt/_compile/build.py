@@ -21,8 +21,9 @@ from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
 from tpopt.errors import TpoptError, UnsupportedModel, VerificationFailed
 from tpopt.frontend import Traced, trace
-from tpopt.ir import Program
+from tpopt.ir import Index, Program, Symbol
 from tpopt.ir.aten import from_numpy
+from tpopt.ir.index import walk_atoms
 from tpopt.rewrite import registry
 from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State, strides_of
 from tpopt.runtime.guards import InputGuard
@@ -38,9 +39,7 @@ def build(attempt: Attempt) -> Built:
     special, state = specialize(attempt, {})
     attempt.built = _built(attempt, special, state)
     if attempt.plain is not None and attempt.options.gate:
-        beside = Specialization(
-            attempt.plain.plan, special.binder, special.signature, special.states, special.guard.device
-        )
+        beside = Specialization(attempt.plain.plan, special.binder, special.signature, special.states, special.guard)
         attempt.built.plain = _built(attempt, beside, state)
     if attempt.options.verify:
         attempt.progress("verify")
@@ -59,7 +58,7 @@ def _verified(attempt: Attempt, special: Specialization, state: State) -> None:
             if again is None:
                 raise
         attempt.choice = again
-        special = Specialization(again.plan, special.binder, special.signature, special.states, special.guard.device)
+        special = Specialization(again.plan, special.binder, special.signature, special.states, special.guard)
         plain = attempt.built.plain
         attempt.built = _built(attempt, special, state)
         attempt.built.plain = plain
@@ -95,12 +94,14 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
     attempt.progress("clean up")
     pipeline = registry().parse(attempt.options.pipeline).with_callbacks(attempt.timing)
     attempt.cleaned = pipeline.run(traced.algebra, attempt.history)
-    guard = InputGuard(traced.original.inputs[: len(traced.original.inputs) - len(traced.states)], device)
+    guard = InputGuard(traced.original.inputs[: len(traced.original.inputs) - len(traced.states)], device, traced.guard)
     tensors = _tensor_inputs(traced, attempt.args, attempt.kwargs)
     sizes = guard.sizes(tensors)
+    attempt.sizes = {**{s.name: max(s.low, 1) for s in traced.algebra.symbols}, **(sizes or {})}
     if sizes is None:
         raise UnsupportedModel("the example inputs do not have the shapes that were exported")
-    attempt.sizes = {**{s.name: max(s.low, 1) for s in traced.algebra.symbols}, **sizes}
+    if any(isinstance(o, Index) and not _told(o, sizes) for o in traced.outputs):
+        raise UnsupportedModel("a result is an integer that depends on data, not on the shapes of inputs")
     binder = Binder(_weights(traced, attempt.cleaned, device))
     state = State(
         {n: states[n] if n in states else traced.weights[n].detach().clone() for n in traced.states},
@@ -111,9 +112,13 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
         attempt, traced, binder, dict(zip((t.name for t in guard.inputs), tensors, strict=True)), state, sizes
     )
     signature = Signature(traced.in_spec, traced.out_spec, traced.inputs, traced.fixed, traced.outputs)
-    special = Specialization(attempt.choice.plan, binder, signature, traced.states, device)
+    special = Specialization(attempt.choice.plan, binder, signature, traced.states, guard)
     special.bind(sizes, strides_of(tensors))  # what cannot be bound is found out now, not by the first call
     return special, state
+
+
+def _told(value: Index, sizes: Mapping[str, int]) -> bool:
+    return all(a.name in sizes for a in walk_atoms(value) if isinstance(a, Symbol))
 
 
 def _choose(

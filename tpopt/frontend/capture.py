@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
 
 from tpopt.errors import UnsupportedModel
 
@@ -21,6 +22,9 @@ def capture(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
+            if isinstance(dynamic_shapes, torch.export.ShapesCollection):
+                dynamic_shapes = dynamic_shapes.dynamic_shapes(model, args, kwargs)  # type: ignore[no-untyped-call]
+            args, kwargs = _distinct(model, args, kwargs)
             exported = torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)
             functional: ExportedProgram = exported.run_decompositions({})
         except Exception as error:
@@ -29,3 +33,19 @@ def capture(
                 f"torch.export refused {type(model).__name__}: {type(error).__name__}: {reason[0]}"
             ) from error
     return functional
+
+
+def _distinct(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The inputs with another view for each that was met before: export takes one object for one input."""
+    seen = {id(t) for t in (*model.parameters(), *model.buffers())}
+
+    def once(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or id(value) not in seen:
+            seen.add(id(value))
+            return value
+        return value.detach()
+
+    distinct: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_map(once, (args, kwargs))
+    return distinct

@@ -142,10 +142,10 @@ def _piece(
         return tuple(arguments(piece, env)[0][0] if len(piece.args) == 1 else arguments(piece, env)[0])
     if not isinstance(piece.target, torch._ops.OpOverload):
         raise NoAlgebra(f"{whole} decomposes into {piece.target}")
-    outs, kind = translation.declare(piece, prefix=f"{prefix}.")
+    outs, nesting = translation.declare(piece, prefix=f"{prefix}.")
     args, kwargs = arguments(piece, env)
     lowered, own, reason = translation.lower(piece, outs, used_results(piece, len(outs)), args, kwargs, depth + 1)
     if lowered is None:
         raise NoAlgebra(f"{whole} decomposes into {target_name(piece.target)}, which has no algebra: {reason}")
     stages.extend(own)
-    return lowered[0] if kind == "tensor" else tuple(lowered)
+    return pytree.tree_unflatten(lowered, nesting)

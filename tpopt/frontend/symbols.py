@@ -69,6 +69,10 @@ class Symbols:
         """The extents of a (fake) tensor."""
         return tuple(self.size(s) for s in value.shape)
 
+    def index(self, expression: Any, shape_env: Any) -> Index:
+        """One of torch's integer expressions. Raises :class:`UnsupportedModel` where it has no index form."""
+        return self._convert(expression, shape_env)
+
     def number(self, value: torch.SymFloat) -> Scalar:
         """A run-time floating-point number (``1 / math.sqrt(x.shape[1])``) as a term of type f64."""
         return self._float_term(value.node.expr, value.node.shape_env)

@@ -12,9 +12,10 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from tpopt.errors import UnsupportedModel
 from tpopt.frontend.capture import capture
+from tpopt.frontend.shape_guards import shape_guard
 from tpopt.frontend.symbols import Symbols
 from tpopt.frontend.translate import Translation
-from tpopt.ir import Alias, Builder, Origin, Program, Tensor
+from tpopt.ir import Alias, Builder, Guard, Origin, Program, Tensor, guard
 from tpopt.ir.aten import from_torch_dtype, to_numpy
 from tpopt.ir.walk import stage_reads
 
@@ -30,7 +31,8 @@ class Traced:
     each traced operator. Inputs of both are the user's tensor inputs, then ``states`` (buffers the model updates; the
     runtime keeps their values and applies the aliases). ``inputs`` describes the flattened user inputs: a tensor name,
     or ``None`` for a value that is not a tensor and was specialised on (``fixed`` holds it). ``outputs`` describes the
-    flattened results: a Tensor, an Index (a run-time integer) or a plain value.
+    flattened results: a Tensor, an Index (a run-time integer) or a plain value. Both programs hold for run-time extents
+    at which ``guard`` does: following Python's branches may have assumed more than the symbols' ranges say.
     """
 
     algebra: Program
@@ -43,6 +45,7 @@ class Traced:
     out_spec: Any
     weights: Mapping[str, torch.Tensor]
     reasons: Mapping[str, str]
+    guard: Guard = field(default_factory=guard)
 
 
 def trace(
@@ -155,6 +158,7 @@ def _assemble(
         out_spec=exported.call_spec.out_spec,
         weights=given.values,
         reasons=translation.reasons,
+        guard=shape_guard(exported, translation.symbols),
     )
 
 

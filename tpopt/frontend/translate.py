@@ -111,7 +111,7 @@ class Translation:
 
     def _operator(self, node: fx.Node, env: dict[fx.Node, Value]) -> Value:
         target = target_name(node.target)
-        outs, shape = self.declare(node)
+        outs, nesting = self.declare(node)
         args, kwargs = arguments(node, env)
         call = self._original(target, outs, args, kwargs, node)
         origin = origin_of(node)
@@ -134,19 +134,17 @@ class Translation:
             if any(o is not None and lowered[k] is o for k, o in enumerate(outs)):
                 self.originals += stages if by_algebra else [call]
         self.origins.update(dict.fromkeys((o.name for o in outs if o is not None), origin))
-        return lowered[0] if shape == "tensor" else tuple(lowered)
+        return pytree.tree_unflatten(lowered, nesting)
 
-    def declare(self, node: fx.Node, prefix: str = "") -> tuple[Outs, str]:
-        """The tensors a node yields, named after it; whether it is one tensor or a tuple."""
+    def declare(self, node: fx.Node, prefix: str = "") -> tuple[Outs, pytree.TreeSpec]:
+        """The tensors a node yields, named after it, and how they are nested."""
         value = node.meta.get("val")
-        if isinstance(value, torch.Tensor):
-            return (self._tensor(self.builder.name(prefix + node.name), value),), "tensor"
-        if not isinstance(value, (list, tuple)):
-            return (), "tuple"
+        leaves, nesting = pytree.tree_flatten(tuple(value) if isinstance(value, tuple) else value)
+        names = [node.name] if nesting.is_leaf() else [f"{node.name}.{k}" for k in range(len(leaves))]
         return tuple(
-            self._tensor(self.builder.name(f"{prefix}{node.name}.{k}"), v) if isinstance(v, torch.Tensor) else None
-            for k, v in enumerate(value)
-        ), "tuple"
+            self._tensor(self.builder.name(prefix + name), v) if isinstance(v, torch.Tensor) else None
+            for name, v in zip(names, leaves, strict=True)
+        ), nesting
 
     def _tensor(self, name: str, value: torch.Tensor) -> Tensor:
         if value.layout is not torch.strided:
@@ -291,8 +289,9 @@ def _by_schema(op: Any, args: list[Value], kwargs: Mapping[str, Value]) -> list[
 
 def used_results(node: fx.Node, count: int) -> tuple[bool, ...]:
     """Which of a node's results somebody reads."""
-    if isinstance(node.meta.get("val"), torch.Tensor):
-        return (True,)
+    value = node.meta.get("val")
+    if not isinstance(value, (list, tuple)) or any(isinstance(v, (list, tuple)) for v in value):
+        return (True,) * count
     picked = {u.args[1] for u in node.users if u.target is operator.getitem}
     whole = any(u.target is not operator.getitem for u in node.users)
     return tuple(whole or k in picked for k in range(count))

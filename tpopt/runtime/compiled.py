@@ -62,10 +62,15 @@ class Specialization:
     """One plan and the bound executables of the sizes it has met."""
 
     def __init__(
-        self, plan: Plan, binder: Binder, signature: Signature, states: tuple[str, ...], device: torch.device
+        self,
+        plan: Plan,
+        binder: Binder,
+        signature: Signature,
+        states: tuple[str, ...],
+        guard: InputGuard,
     ) -> None:
         self.plan, self.binder, self.signature, self.states = plan, binder, signature, states
-        self.guard = InputGuard(plan.program.inputs[: len(plan.program.inputs) - len(states)], device)
+        self.guard = guard
         self._probe = OutProbe()
         self._bound: OrderedDict[Hashable, Executable] = OrderedDict()
         self._lock = threading.Lock()
@@ -76,14 +81,12 @@ class Specialization:
         Building one resolves operators and packs weights; nothing is searched.
         """
         key = (tuple(sorted(sizes.items())), strides if any(strides) else ())
-        found = self._bound.get(key)
-        if found is not None:
-            return found
         with self._lock:
             if key not in self._bound:
                 self._bound[key] = Executable(self.plan, self.binder, sizes, self._probe)
                 while len(self._bound) > MAX_BINDINGS:
                     self._bound.popitem(last=False)
+            self._bound.move_to_end(key)
             return self._bound[key]
 
     @property
@@ -243,7 +246,7 @@ class PlanCallable:
 
 def _fixed_match(signature: Signature, leaves: list[Any]) -> bool:
     return all(
-        isinstance(leaf, torch.Tensor) if name is not None else (not isinstance(leaf, torch.Tensor) and leaf == fixed)
+        isinstance(leaf, torch.Tensor) if name is not None else (type(leaf) is type(fixed) and leaf == fixed)
         for leaf, name, fixed in zip(leaves, signature.leaves, signature.fixed, strict=True)
     )
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from tpopt.errors import GuardFailed, UnsupportedInput
-from tpopt.ir import Index, Symbol, Tensor
+from tpopt.ir import Guard, Index, Symbol, Tensor, guard
 from tpopt.ir.aten import torch_dtype
 from tpopt.ir.index import evaluate, walk_atoms
 
 
 @dataclass(frozen=True)
 class InputGuard:
-    """Checks tensors against the declared inputs of a program and reads the run-time sizes off their shapes."""
+    """Checks tensors against the declared inputs of a program and reads the run-time sizes off their shapes.
+
+    ``required`` is what those sizes must fulfil besides.
+    """
 
     inputs: tuple[Tensor, ...]
     device: torch.device
+    required: Guard = field(default_factory=guard)
 
     def sizes(self, tensors: Sequence[torch.Tensor]) -> Mapping[str, int] | None:
         """Symbol values, or ``None`` when a shape does not fit (another specialisation may).
@@ -35,7 +39,8 @@ class InputGuard:
                     symbolic.append((extent, actual))
                 elif extent != actual:
                     return None
-        return _settle(symbolic)
+        sizes = _settle(symbolic)
+        return sizes if sizes is not None and _holds(self.required, sizes) else None
 
     def _admit(self, declared: Tensor, given: torch.Tensor) -> None:
         if given.dtype is not torch_dtype(declared.dtype):
@@ -65,6 +70,16 @@ def _settle(extents: Sequence[tuple[Index, int]]) -> Mapping[str, int] | None:
             return None
         waiting = later
     return found
+
+
+def _holds(required: Guard, sizes: Mapping[str, int]) -> bool:
+    """Whether the sizes are among those the program was made for (a division by zero says no)."""
+    try:
+        return all(
+            evaluate(b.low, sizes) <= evaluate(b.value, sizes) < evaluate(b.high, sizes) for b in required.bounds
+        )
+    except ZeroDivisionError:
+        return False
 
 
 def _is_linear(extent: Index, symbol: Symbol) -> bool:

@@ -3,10 +3,27 @@
 from __future__ import annotations
 
 from tpopt.frontend.context import Context, axis
+from tpopt.frontend.lowerings.gathers import looked_up
 from tpopt.frontend.lowerings.reductions import Reduced, reduced
 from tpopt.frontend.registry import Lowerings
 from tpopt.frontend.shapes import reshaped
-from tpopt.ir import DType, Iter, Scalar, Size, Sort, Tensor, TopK, apply, const, index, position, reduce, size, where
+from tpopt.ir import (
+    DType,
+    Iter,
+    Scalar,
+    Size,
+    Sort,
+    Tensor,
+    TopK,
+    apply,
+    cast,
+    const,
+    index,
+    position,
+    reduce,
+    size,
+    where,
+)
 from tpopt.ir.index import IndexLike, product
 
 lowers = Lowerings()
@@ -130,6 +147,39 @@ def median(ctx: Context, x: Tensor) -> Tensor:
         return where(apply("isnan", values[last]), values[last], middle) if x.dtype.is_float else middle
 
     return ctx.compute((), body)
+
+
+@lowers("aten.nanmedian.dim")
+def nan_median_over(ctx: Context, x: Tensor, dim: int, keepdim: bool = False) -> tuple[Tensor | None, ...]:
+    """The lower of the middle values that are not NaN along an axis and its position; NaN where all are."""
+    if not x.rank or not x.dtype.is_float:
+        return median_over(ctx, x, dim, keepdim)
+    over = reduced(x, dim, keepdim)
+    (along,) = over.along
+    values, indices = _sorted(ctx, x, along)
+
+    def middle(*i: Iter) -> Scalar:
+        known = cast(apply("not", apply("isnan", over.read(i))), DType.I64)
+        return apply("max", apply("floordiv", reduce("sum", over.iters, known) - 1, 2), 0)
+
+    places = ctx.compute(over.shape, middle, "middle")
+
+    def at(*i: Iter) -> list[IndexLike]:
+        found = looked_up(places, i, x.shape[along])
+        outer = iter(k for a, k in enumerate(i) if not over.keep or a != along)
+        return [found if a == along else next(outer) for a in range(x.rank)]
+
+    return tuple(ctx.compute(over.shape, lambda *i, t=t: t.at(at(*i))) for t in (values, indices))
+
+
+@lowers("aten.nanmedian.default")
+def nan_median(ctx: Context, x: Tensor) -> Tensor | None:
+    """The lower of the middle values of everything that is not NaN."""
+    if not x.rank:
+        return x
+    count = product(x.shape)
+    flat = ctx.compute((count,), lambda k: x.at(reshaped((k,), (count,), x.shape)), "flat")
+    return nan_median_over(ctx, flat, 0)[0]
 
 
 @lowers("aten.mode.default", "aten.searchsorted.Tensor", "aten.bucketize.Tensor")

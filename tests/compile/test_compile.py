@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from support.small import Cache, Controlled, Perceptron, Residual, Transformer
+from torch import nn
+
+import tpopt
+from tpopt._compile import build, door
+from tpopt.errors import UnknownName, UsageError, VerificationFailed
+
+MODELS: dict[str, tuple[type[nn.Module], torch.Tensor]] = {
+    "convolutions": (Residual, torch.randn(2, 3, 16, 16)),
+    "a perceptron": (Perceptron, torch.randn(4, 16)),
+    "attention": (Transformer, torch.randint(31, (1, 12))),
+}
+
+
+def close(actual: Any, expected: Any) -> None:
+    torch.testing.assert_close(actual, expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("choice", ["model", "measured"])
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_compiled_verified_and_agrees(name: str, choice: str, compiled):
+    torch.manual_seed(0)
+    model, x = MODELS[name][0]().eval(), MODELS[name][1]
+    made = compiled(model, x, choice=choice)
+    with torch.no_grad():
+        close(made(x), model(x))
+    report = made.report
+    assert (report.result.status, report.result.reason) == ("optimized", "not raced: gate=False")
+    assert report.verification.passed
+    assert report.verification.l2_rel <= report.verification.tolerance
+    assert [k.name for k in report.kernels] == [s.name for s in made.plan.steps]
+    assert report.opaque == ()
+    assert report.work.macs_after <= report.work.macs_before
+    assert report.memory.weights_bytes > 0
+
+
+def test_a_compilation_leaves_the_model_and_the_random_numbers_as_they_were(compiled):
+    model, x = Residual().eval(), MODELS["convolutions"][1].clone()
+    model.head.train()
+    before, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
+    wanted, versions = [p.requires_grad for p in model.parameters()], [p._version for p in model.parameters()]
+    drawn, given = torch.get_rng_state(), x.clone()
+    compiled(model, x, choice="measured", gate=True)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert torch.equal(x, given)
+    assert [m.training for m in model.modules()] == modes
+    assert [p.requires_grad for p in model.parameters()] == wanted
+    assert [p._version for p in model.parameters()] == versions
+    assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+    assert torch.is_grad_enabled()
+
+
+def test_a_model_that_draws_random_numbers_is_verified_and_draws_the_same(compiled):
+    class Noisy(nn.Module):
+        def forward(self, x):
+            return x + torch.rand_like(x) * torch.rand_like(x).sqrt()
+
+    model, x = Noisy().eval(), torch.zeros(5, 7)
+    made = compiled(model, x)
+    assert made.report.result.status == "optimized", made.report.result.reason
+    for _ in range(3):
+        torch.manual_seed(3)
+        expected = model(x)
+        torch.manual_seed(3)
+        assert torch.equal(made(x), expected)
+
+
+@pytest.mark.parametrize("gate", [False, True])
+def test_buffers_that_calls_update_stand_where_they_stood(gate: bool, compiled):
+    model = Cache().eval()
+    before, inputs = copy.deepcopy(model.state_dict()), (torch.randn(1, 8), torch.tensor([3]))
+    made = compiled(model, inputs, choice="measured", gate=gate)
+    assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+    if made.report.result.status == "optimized":
+        assert made._run._state.tensors["steps"].item() == 0
+
+
+def test_an_input_that_calls_update_is_given_back(compiled):
+    class Updates(nn.Module):
+        def forward(self, x):
+            x.add_(1)
+            return x * 2
+
+    x = torch.zeros(3)
+    compiled(Updates().eval(), x, choice="measured", gate=True)
+    assert x.tolist() == [0.0] * 3
+
+
+def test_inputs_that_want_gradients_are_examples_like_any_other(compiled):
+    x = torch.randn(4, 16, requires_grad=True)
+    made = compiled(Perceptron().eval(), x, choice="measured", gate=True)
+    assert made.report.verification.passed
+
+
+def test_a_model_that_export_refuses_runs_as_it_is_and_says_why(compiled):
+    model, x = Controlled().eval(), torch.ones(3)
+    made = compiled(model, x)
+    assert made.report.result.status == "original"
+    assert made.report.result.reason.startswith("torch.export refused Controlled: ")
+    assert (made.plan, made.program) == (None, None)
+    assert made(x).tolist() == [2.0] * 3
+    assert made(-x).tolist() == [-2.0] * 3
+    assert repr(made) == "CompiledModel(Controlled, original)"
+
+
+def test_an_element_type_without_a_name_runs_as_it_is(compiled):
+    x = torch.ones(3, dtype=torch.uint16)
+    made = compiled(nn.Identity().eval(), x)
+    assert made.report.result.status == "original"
+    assert "torch.uint16 is not supported" in made.report.result.reason
+    assert torch.equal(made(x), x)
+
+
+def test_a_result_that_is_an_integer_read_from_data_runs_as_it_is(compiled):
+    class Count(nn.Module):
+        def forward(self, x):
+            return x.nonzero().shape[0]
+
+    made = compiled(Count().eval(), torch.ones(3))
+    assert made.report.result.status == "original"
+    assert made(torch.tensor([1.0, 0.0, 2.0])) == 2
+
+
+def test_sizes_that_depend_on_data_are_served(compiled):
+    class Picks(nn.Module):
+        def forward(self, x):
+            return torch.relu(x[x[:, 0] > 0] @ x.t()).sum(0)
+
+    model = Picks().eval()
+    made = compiled(model, torch.randn(9, 4), choice="measured")
+    assert made.report.result.status == "optimized", made.report.result.reason
+    for seed in range(4):
+        x = torch.randn(9, 4, generator=torch.Generator().manual_seed(seed))
+        close(made(x), model(x))
+
+
+def test_an_operator_that_wants_such_a_size_runs_as_it_is_and_says_which(compiled):
+    class Lines(nn.Module):
+        def forward(self, x):
+            found = x.nonzero()
+            return torch.arange(found.shape[0]) + found[:, 0]
+
+    made = compiled(Lines().eval(), torch.ones(3))
+    assert made.report.result.status in ("original", "optimized")
+    assert made(torch.tensor([1.0, 0.0, 2.0])).tolist() == [0, 3]
+
+
+def fails(*_: Any) -> None:
+    raise VerificationFailed("output y is wrong")
+
+
+def test_a_plan_that_does_not_agree_is_not_handed_out(compiled, monkeypatch):
+    monkeypatch.setattr(build, "verify_plan", fails)
+    model, x = Perceptron().eval(), torch.randn(4, 16)
+    made = compiled(model, x)
+    assert (made.report.result.status, made.plan) == ("original", None)
+    assert made.report.result.reason == "verification failed: output y is wrong"
+    with torch.no_grad():
+        assert torch.equal(made(x), model(x))
+
+
+def test_verification_is_on_unless_turned_off(compiled, monkeypatch):
+    monkeypatch.setattr(build, "verify_plan", fails)
+    made = compiled(Perceptron().eval(), torch.randn(4, 16), verify=False)
+    assert made.report.result.status == "optimized"
+    assert not made.report.verification.passed
+
+
+def interrupts(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_before_there_is_a_plan_gives_the_original(compiled, monkeypatch):
+    monkeypatch.setattr(door, "build", interrupts)
+    made = compiled(Perceptron().eval(), torch.randn(4, 16))
+    assert made.report.result.reason == "interrupted before a verified program was ready"
+    assert made.report.result.status == "original"
+
+
+def test_an_interrupt_during_the_race_keeps_the_verified_plan(compiled, monkeypatch):
+    monkeypatch.setattr(door, "race", interrupts)
+    made = compiled(Perceptron().eval(), torch.randn(4, 16), gate=True)
+    assert made.report.result.status == "optimized"
+    assert made.report.result.reason.startswith("interrupted during the final race")
+
+
+def test_progress_goes_forward_through_every_stage(compiled):
+    seen: list[tuple[str, float]] = []
+    compiled(Perceptron().eval(), torch.randn(4, 16), progress=lambda stage, done: seen.append((stage, done)))
+    assert [stage for stage, _ in seen] == ["trace", "clean up", "choose", "verify", "race"]
+    assert [done for _, done in seen] == sorted(done for _, done in seen)
+
+
+WRONG: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception]]] = {
+    "model: expected a torch.nn.Module, got builtin_function_or_method": ((torch.relu, torch.ones(3)), {}, UsageError),
+    "example_inputs: expected a tensor, or a tuple or list of inputs, got dict": ((nn.ReLU(), {}), {}, UsageError),
+    "unknown pass or pipeline 'no-such-pass'": ((nn.ReLU(), torch.ones(3)), {"pipeline": "no-such-pass"}, UnknownName),
+    "unknown option 'efort'; did you mean 'effort'": ((nn.ReLU(), torch.ones(3)), {"efort": 3}, UnknownName),
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_wrong_argument_is_an_error_that_names_it(message: str):
+    arguments, options, error = WRONG[message]
+    with pytest.raises(error) as raised:
+        tpopt.compile(*arguments, **options)
+    assert message in str(raised.value)
+
+
+def kinds(made: tpopt.CompiledModel) -> dict[str, str]:
+    return {s.stage.outs[0].name.removesuffix(".cl"): s.kind for s in made.plan.steps}
+
+
+def test_operators_of_excluded_modules_stay_as_they_are(compiled):
+    model, x = Residual().eval(), torch.randn(8, 3, 64, 64)
+    pinned, free = compiled(model, x, exclude=("first",)), compiled(model, x)
+    assert kinds(pinned)["conv2d_1"] == "original"
+    assert kinds(free).get("conv2d_1") != "original"
+    reasons = [c.reason for row in pinned.report.choice for c in row.candidates]
+    assert "its module is excluded by option" in reasons

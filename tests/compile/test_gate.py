@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from support.small import Perceptron
+
+from tpopt._compile import gate
+from tpopt.measure import Timings
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, ...]]:
+    """What the race will find, for each contestant; every contestant is called once."""
+    found: dict[str, tuple[float, ...]] = {}
+
+    def interleave(contestants: Any, **_: Any) -> Timings:
+        assert not torch.is_grad_enabled()
+        for call in contestants.values():
+            call()
+        return Timings({name: found[name] for name in contestants})
+
+    monkeypatch.setattr(gate, "interleave", interleave)
+    return found
+
+
+def raced(compiled: Any) -> Any:
+    return compiled(Perceptron().eval(), torch.randn(4, 16), gate=True)
+
+
+def test_a_plan_that_is_faster_is_handed_out(compiled, times):
+    times.update(original=(2.0,) * 5, plan=(1.0,) * 5, plain=(1.5,) * 5)
+    result = raced(compiled).report.result
+    assert (result.status, result.reason) == ("optimized", "faster end to end than the original")
+    assert (result.speedup, result.low, result.high) == (2.0, 2.0, 2.0)
+
+
+def test_a_plan_that_is_not_is_not(compiled, times):
+    times.update(original=(1.0,) * 5, plan=(1.01,) * 5, plain=(1.2,) * 5)
+    made = raced(compiled)
+    assert made.report.result.status == "original"
+    assert made.report.result.reason == "the optimized program was not certainly faster end to end"
+    assert made.report.result.speedup == pytest.approx(1 / 1.01)
+    assert made.plan is None
+    assert made.report.kernels == ()
+
+
+def test_a_plan_that_is_perhaps_faster_is_not(compiled, times):
+    times.update(original=(1.0, 1.2, 1.1, 0.9, 1.3), plan=(1.0,) * 5, plain=(9.0,) * 5)
+    result = raced(compiled).report.result
+    assert result.low < 1.0 < result.speedup
+    assert result.status == "original"
+
+
+def test_the_plan_of_originals_takes_the_place_of_one_that_is_slower(compiled, times):
+    times.update(original=(2.0,) * 5, plan=(1.5,) * 5, plain=(1.0,) * 5)
+    made = raced(compiled)
+    assert made.report.result.status == "optimized"
+    assert made.report.result.reason.startswith("the original operators in one plan")
+    assert {s.kind for s in made.plan.steps} == {"original"}
+    assert made.report.original_share == 1.0
+    assert made.report.verification.passed
