@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
 from tpopt.errors import GuardFailed, UnsupportedInput
 from tpopt.ir import DType, Index, Symbol, Tensor, floordiv, index
-from tpopt.runtime.guards import InputGuard, WeightGuard, refuse_autograd
+from tpopt.runtime.guards import InputGuard, ThreadGuard, WeightGuard, refuse_autograd
 
 S, T = Symbol("s0", 2, 9), Symbol("s1", 0, None)
 CPU = torch.device("cpu")
@@ -96,3 +98,14 @@ def test_a_wanted_gradient_is_refused_and_only_then():
     refuse_autograd([plain])
     with torch.no_grad():
         refuse_autograd([wanted])
+
+
+def test_another_number_of_threads_is_said_once(caplog, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    guard = ThreadGuard()
+    with caplog.at_level(logging.WARNING, logger="tpopt"):
+        for threads in (3, None, 2, 2, 4):
+            guard.check(threads)
+    (said,) = caplog.messages
+    assert said.startswith("compiled with torch.get_num_threads() = 2 and called with 3: ")
+    assert said.endswith("call tpopt.compile again, or torch.set_num_threads(2)")

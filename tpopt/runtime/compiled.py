@@ -22,7 +22,7 @@ from tpopt.ir.index import evaluate
 from tpopt.runtime.arguments import call_key
 from tpopt.runtime.eager import EagerCallable
 from tpopt.runtime.executable import Executable, Memory
-from tpopt.runtime.guards import InputGuard, WeightGuard, refuse_autograd
+from tpopt.runtime.guards import InputGuard, ThreadGuard, WeightGuard, refuse_autograd
 from tpopt.runtime.outprobe import OutProbe
 
 _log = logging.getLogger("tpopt")
@@ -59,7 +59,10 @@ class Signature:
 
 
 class Specialization:
-    """One plan and the bound executables of the sizes it has met."""
+    """One plan and the bound executables of the sizes it has met.
+
+    ``threads`` is the number that the plan was priced and its weights packed for (``None`` where it does not matter).
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Specialization:
     ) -> None:
         self.plan, self.binder, self.signature, self.states = plan, binder, signature, states
         self.guard = guard
+        self.threads = torch.get_num_threads() if guard.device.type == "cpu" else None
         self._probe = OutProbe()
         self._bound: OrderedDict[Hashable, Executable] = OrderedDict()
         self._lock = threading.Lock()
@@ -140,7 +144,7 @@ class PlanCallable:
         original: torch.nn.Module,
     ) -> None:
         self.specializations = [first]
-        self._weights = WeightGuard.of(weights)
+        self._weights, self._threads = WeightGuard.of(weights), ThreadGuard()
         self._state, self._training, self._respecialize = state, training, respecialize
         self._was_training = training()
         self._lock = threading.Lock()
@@ -169,6 +173,7 @@ class PlanCallable:
             ready = _Ready(chosen, sizes, chosen.bind(sizes, strides_of(tensors)))
             if keyed is not None:
                 self._remember(keyed[0], ready)
+        self._threads.check(ready.chosen.threads)
         with inference():
             results = self._execute(ready.chosen, ready.executable, tensors)
         signature = ready.chosen.signature

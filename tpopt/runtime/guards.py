@@ -1,7 +1,8 @@
-"""What must hold for a compiled plan to run: inputs of the right kind, weights unchanged, no gradients wanted."""
+"""What a compiled plan relies on: inputs of the right kind, weights unchanged, no gradients wanted, as many threads."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from tpopt.errors import GuardFailed, UnsupportedInput
 from tpopt.ir import Guard, Index, Symbol, Tensor, guard
 from tpopt.ir.aten import torch_dtype
 from tpopt.ir.index import evaluate, walk_atoms
+
+_log = logging.getLogger("tpopt")
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,30 @@ class WeightGuard:
                 raise GuardFailed(
                     f"weight {name} changed after compilation (the plan holds folded copies); call tpopt.compile again"
                 )
+
+
+@dataclass
+class ThreadGuard:
+    """Notices a call under another number of threads than a plan was made for, and says so once.
+
+    Such a call computes the same: library kernels take weights that were packed for any count. Only its speed was not
+    measured, so it is no error.
+    """
+
+    told: bool = False
+
+    def check(self, threads: int | None) -> None:
+        """Compares torch's number of threads with a plan's (``None``: its device does not use them)."""
+        if self.told or threads is None:
+            return
+        now = torch.get_num_threads()
+        if now != threads:
+            self.told = True
+            _log.warning(
+                "compiled with torch.get_num_threads() = %d and called with %d: the results agree, but kernels were "
+                "chosen and weights packed for %d; call tpopt.compile again, or torch.set_num_threads(%d)",
+                threads, now, threads, threads,
+            )  # fmt: skip
 
 
 def refuse_autograd(tensors: Sequence[torch.Tensor]) -> None:
