@@ -76,11 +76,31 @@ def _seen_by_torch(cores: int) -> list[Check]:
     maps = _maps()
     return [
         checks.threads(torch.get_num_threads(), cores),
+        balance(),
         checks.openmp_runtimes(maps),
         checks.allocator(maps),
         checks.gpu(names, driver=driver),
         checks.nvcc(shutil.which("nvcc"), needed=driver),
     ]
+
+
+def balance(records: Path | None = None) -> Check:
+    """Shows what the processor does in a microsecond, as the records have it or as measured now (under a second)."""
+    import torch
+
+    from tpopt.backend.machine import machine_fingerprint, measured_balance
+    from tpopt.cost_models.roofline import Balance
+    from tpopt.store.records import Records
+
+    device = torch.device("cpu")
+    found = measured_balance(device, Records(records, machine_fingerprint(device)))
+    value = (
+        f"{found.macs_per_us / 1e3:.0f} GMAC/s, {found.bytes_per_us / 1e3:.0f} GB/s, "
+        f"{found.call_us:.1f} µs a call, {found.primitive_us:.1f} µs a oneDNN primitive"
+    )
+    assumed = found == Balance()
+    advice = "other programs hold the cores, so these are assumed; run this again when they rest"
+    return checks.check("balance", value, warn=assumed, advice=advice)
 
 
 def _maps() -> str:
