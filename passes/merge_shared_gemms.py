@@ -58,6 +58,7 @@ class MergeSharedGemms(Pass):
 
     name: ClassVar[str] = "merge-shared-gemms"
     numerics: ClassVar[Numerics] = Numerics.REASSOCIATING
+    bargain: ClassVar[bool] = True
     max_bytes: int = MAX_BYTES
 
     def run(self, program: Program, trace: Trace) -> Program:

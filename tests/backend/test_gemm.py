@@ -67,6 +67,47 @@ def test_a_weight_is_for_the_packed_product():
     assert offer(lambda m, x: m(x), rand("ik", 0), parts=(nn.Linear(13, 2),)).named("gemm") == []
 
 
-def test_a_diagonal_is_refused():
-    made = offer(lambda x, y: torch.einsum("ii,ij->j", x, y), torch.randn(7, 7), rand("ij", 1))
-    assert made.reasons() == ["an operand is not read whole, axis by axis"]
+WINDOWS = {
+    "a diagonal": (lambda x, y: torch.einsum("aa,ab->b", x, y), (7, 7), (7, 4)),
+    "a band": (lambda x, y: torch.einsum("bhnd,bhndw->bhnw", x, y.unfold(2, 5, 1)), (2, 3, 7, 4), (2, 3, 11, 4)),
+    "a dilated band": (
+        lambda x, y: torch.einsum("hnw,hndw->hnd", x, y.unfold(1, 7, 1)[..., ::3]),
+        (3, 5, 3),
+        (3, 11, 4),
+    ),
+    "windows as rows": (lambda x, y: torch.einsum("nw,wk->nk", x.unfold(0, 3, 2), y), (9,), (3, 5)),
+    "heads in one axis": (
+        lambda x, y: x.view(5, 3, 4).transpose(0, 1) @ y.view(7, 3, 4).permute(1, 2, 0),
+        (5, 12),
+        (7, 12),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_operands_may_be_read_in_windows(name: str):
+    function, x, y = WINDOWS[name]
+    made = offer(function, torch.randn(x), torch.randn(y))
+    (candidate,) = made.named("gemm")
+    values = {c.produces[0].name: made.run(c) for c in made.named("view")}
+    torch.testing.assert_close(made.run(candidate, **values), made.expected(), rtol=2e-5, atol=2e-5, check_stride=False)
+
+
+def test_a_band_is_not_copied():
+    function, x, y = WINDOWS["a dilated band"]
+    made = offer(function, torch.randn(x), torch.randn(y))
+    (candidate,) = made.named("gemm")
+    with torch.profiler.profile() as seen:
+        made.run(candidate)
+    names = {event.key for event in seen.key_averages()}
+    assert "aten::bmm" in names
+    assert not {"aten::clone", "aten::copy_", "aten::contiguous"} & names
+
+
+def test_a_guarded_operand_is_refused():
+    text = """program p(x: f32[7], y: f32[3])
+    z: f32[7] = L[i:7] sum[k:3]{ select(1 <= i + k < 8, x[i+k-1], 0.0) * y[k] }
+    return z"""
+    found = Candidates()
+    gemm.candidates(parse_program(text), found)
+    assert [r.reason for r in found.refused] == ["an operand is not read at affine indices without guards"]

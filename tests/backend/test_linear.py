@@ -55,6 +55,26 @@ def test_every_order_of_the_axes_is_one_product(equation: str):
     close(made.run(only(made)), made.expected())
 
 
+WITH_MKL = pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="this torch was built without MKL")
+
+
+@WITH_MKL
+@pytest.mark.parametrize("equation", EINSUMS)
+def test_mkl_has_the_same_products(equation: str):
+    x, w = equation.partition("->")[0].split(",")
+    made = offer(lambda m, x: torch.einsum(equation, x, m.w), rand(x), parts=(Weighted(w),))
+    (candidate,) = made.named("mkl")
+    close(made.run(candidate), made.expected())
+
+
+@WITH_MKL
+@pytest.mark.parametrize("axes", ["k", "ak", "abk", "mabk"])
+def test_mkl_adds_a_bias_and_leaves_activations_alone(axes: str):
+    made = offer(lambda m, x: torch.relu(m(x)), rand(axes), parts=(nn.Linear(7, 11),))
+    (candidate,) = made.named("mkl")
+    close(torch.relu(made.run(candidate)), made.expected())
+
+
 @pytest.mark.parametrize("axes", ["k", "ak", "abk", "mabk"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_linear_layer_of_any_rank_with_and_without_bias(axes: str, bias: bool):

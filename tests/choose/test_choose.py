@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tpopt.backend.binding import Binder
-from tpopt.choose.careful import longest_allowed, reduction_length
+from tpopt.choose.careful import FREE, affordable, excess_terms
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
@@ -33,7 +33,7 @@ def chosen(exclude: tuple[str, ...] = (), tmp: Any = "/dev/null") -> Choice:
     found, cleaned = traced()
     model = ModelPrices(found.algebra, {})
     pricer = Pricer(model, Records(tmp, "here"), Binder({}), {}, None)
-    return choose(found.original, cleaned, gather(found.original, cleaned, exclude), pricer)
+    return choose(found.original, [cleaned], gather(found.original, [cleaned], exclude), pricer)
 
 
 def kinds(choice: Choice) -> dict[str, str]:
@@ -71,7 +71,7 @@ def test_operators_of_excluded_modules_stay_as_they_are(exclude: tuple[str, ...]
 
 def test_the_plan_of_originals_runs_every_operator_as_it_was():
     found, cleaned = traced()
-    everything = gather(found.original, cleaned)
+    everything = gather(found.original, [cleaned])
     prices = chosen().prices
     plain = only_originals(found.original, everything, prices)
     assert plain is not None
@@ -80,26 +80,33 @@ def test_the_plan_of_originals_runs_every_operator_as_it_was():
 
 def test_there_is_no_plan_of_originals_when_one_of_them_failed():
     found, cleaned = traced()
-    everything = gather(found.original, cleaned)
+    everything = gather(found.original, [cleaned])
     everything.admitted = [c for c in everything.admitted if c.name != "relu:original"]
     assert only_originals(found.original, everything, chosen().prices) is None
 
 
-def test_long_sums_are_barred_first_when_accuracy_is_lost():
-    first = chosen()
-    found, cleaned = traced()
-    lengths = [reduction_length(c, {}) for c in first.solution.picked if c.kind == "onednn"]
-    assert lengths == [72, 16]
-    assert longest_allowed(first.solution.picked, {}, 1.1) == 16
-    again = choose_again(found.original, cleaned, first, {}, 1.1)
+DEEP = nn.Sequential(
+    OrderedDict(long=nn.Conv2d(64, 64, 3, padding=1), short=nn.Conv2d(64, 48, 1), head=nn.Conv2d(48, 64, 3, padding=1))
+).eval()
+WIDE = torch.randn(1, 64, 48, 48)
+
+
+def test_the_next_cover_spends_no_more_terms_than_its_budget():
+    found, cleaned = traced(DEEP, WIDE)
+    pricer = Pricer(ModelPrices(found.algebra, {}), Records("/dev/null", "here"), Binder({}), {}, None)
+    first = choose(found.original, [cleaned], gather(found.original, [cleaned]), pricer)
+    spent = {c.covers[0]: excess_terms(c, {}) for c in first.solution.picked if c.kind == "onednn"}
+    assert spent == {"conv2d": 576 - FREE, "conv2d_1": 0, "conv2d_2": 432 - FREE}
+    assert affordable(first.solution.picked, {}, 4e-6, 3e-6) == int(708 * (2.7**2 - 1.5**2) / (4**2 - 1.5**2))
+    again = choose_again(found.original, [cleaned], first, {}, error=4e-6, tolerance=3e-6)
     assert again is not None
-    assert max(reduction_length(c, {}) for c in again.solution.picked) <= 16
-    reasons = {r.reason for r in again.found.refused if r.reason.startswith("verification")}
-    assert reasons == {"verification: sums of 72 terms in one accumulator lose too much accuracy in this model"}
+    assert again.limited
+    spent = {c.covers[0]: excess_terms(c, {}) for c in again.solution.picked if c.kind == "onednn"}
+    assert spent == {"conv2d_1": 0}
 
 
-def test_there_is_nothing_to_bar_among_originals():
+def test_there_is_nothing_to_save_among_originals():
     found, cleaned = traced()
-    plain = only_originals(found.original, gather(found.original, cleaned), chosen().prices)
+    plain = only_originals(found.original, gather(found.original, [cleaned]), chosen().prices)
     assert plain is not None
-    assert choose_again(found.original, cleaned, plain, {}, 2.0) is None
+    assert choose_again(found.original, [cleaned], plain, {}, error=4e-6, tolerance=3e-6) is None

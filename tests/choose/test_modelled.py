@@ -21,7 +21,7 @@ X = torch.randn(3, 8, 5, 7)
 
 def offered(function: Any, *parts: nn.Module, dynamic: Any = None) -> tuple[Traced, Candidates]:
     traced = trace(Wrapped(function, *parts).eval(), (X,), dynamic_shapes=dynamic)
-    return traced, gather(traced.original, registry().parse("default").run(traced.algebra, Trace()))
+    return traced, gather(traced.original, [registry().parse("default").run(traced.algebra, Trace())])
 
 
 def test_an_original_operator_and_a_kernel_cost_their_multiply_adds():

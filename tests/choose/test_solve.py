@@ -7,7 +7,7 @@ import pytest
 from support.covers import candidate, conversion, prices, value
 
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Price, Value
-from tpopt.choose.solve import GAP, solve
+from tpopt.choose.solve import GAP, Spending, solve
 from tpopt.errors import InvalidProgram
 
 LAST = f"@{CHANNELS_LAST}"
@@ -126,3 +126,23 @@ def test_the_same_question_has_the_same_answer():
     tied = {key: Price(10.0) for key in us}
     answers = {tuple(c.name for c in solve(found, tied, GIVEN, outputs).picked) for _ in range(3)}
     assert len(answers) == 1
+
+
+def test_a_budget_bounds_what_is_picked():
+    both = [candidate("quick", "x", "y"), candidate("slow", "x", "y"), candidate("rest", "y", "z")]
+    us = prices(quick=1, slow=9, rest=1)
+
+    def within(limit: int) -> list[str]:
+        spending = Spending({"quick": 5, "rest": 2}, limit)
+        return [c.name for c in solve(both, us, GIVEN, [value("z")], spending).picked]
+
+    assert (within(7), within(6)) == (["quick", "rest"], ["slow", "rest"])
+    with pytest.raises(InvalidProgram, match="no solution"):
+        within(1)
+
+
+def test_a_circle_that_two_forms_of_a_program_close_is_cut():
+    forms = [candidate("a from b", "b", "a"), candidate("b from a", "a", "b"), candidate("b from x", "x", "b")]
+    assert names(forms, prices(**{"a from b": 1, "b from a": 1, "b from x": 50}), "a") == ["a from b", "b from x"]
+    with pytest.raises(InvalidProgram, match="no solution"):
+        names(forms[:2], prices(**{"a from b": 1, "b from a": 1}), "a")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tpopt.measure import Stopwatch, bootstrap_median, interleave
+from tpopt.measure.timing import turn_order
 
 POSITIVE = st.lists(st.floats(0.1, 10.0), min_size=1, max_size=25).map(np.array)
 
@@ -76,6 +80,14 @@ def test_every_round_starts_with_another_contestant_and_every_turn_rests_and_war
     interleave(contestants, rounds=3, stopwatch=machine.stopwatch())
     turns = "".join(machine.calls).split("rest")[1:]
     assert turns == ["aa", "bb", "cc", "bb", "cc", "aa", "cc", "aa", "bb"]
+
+
+@pytest.mark.parametrize(("count", "rounds"), [(2, 2), (3, 6), (4, 4), (5, 10), (6, 6)])
+def test_over_the_rounds_everyone_starts_and_follows_everyone_else_equally_often(count: int, rounds: int):
+    orders = [turn_order(count, turn) for turn in range(rounds)]
+    followed = Counter(pair for order in orders for pair in itertools.pairwise(order))
+    assert Counter(order[0] for order in orders) == dict.fromkeys(range(count), rounds // count)
+    assert followed == dict.fromkeys(itertools.permutations(range(count), 2), rounds // count)
 
 
 def test_short_calls_are_repeated_until_a_sample_is_long_enough():

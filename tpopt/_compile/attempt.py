@@ -36,6 +36,7 @@ class Attempt:
     start: float
     traced: Traced | None = None
     cleaned: Program | None = None
+    forms: tuple[Program, ...] = ()
     history: Trace = field(default_factory=Trace)
     timing: Timing = field(default_factory=Timing)
     choice: Choice | None = None

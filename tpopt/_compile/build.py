@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,14 +24,14 @@ from tpopt.frontend import Traced, trace
 from tpopt.ir import Index, Program, Symbol
 from tpopt.ir.aten import from_numpy
 from tpopt.ir.index import walk_atoms
-from tpopt.rewrite import registry
+from tpopt.rewrite import forms, registry
 from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State, strides_of
 from tpopt.runtime.guards import InputGuard
 from tpopt.store.records import Records
 
 MAX_SPECIALIZATIONS = 8
 MAX_CHOICES = 3
-"""Choices that verification may turn down for their accuracy before the original is handed out."""
+"""Covers that verification may turn down for their accuracy; the last one is the plan of original operators."""
 
 
 def build(attempt: Attempt) -> Built:
@@ -48,32 +48,37 @@ def build(attempt: Attempt) -> Built:
 
 
 def _verified(attempt: Attempt, special: Specialization, state: State) -> None:
-    """Verifies; where a plan loses too much accuracy, the next choice does without what loses most of it."""
+    """Verifies; a plan that loses too much accuracy is chosen again with less to spend, at last of originals alone."""
     assert attempt.built is not None
-    for _ in range(MAX_CHOICES):
+    plain = attempt.built.plain
+    for turn in range(MAX_CHOICES + 1):
         try:
             return verify_plan(attempt, special, state)
         except VerificationFailed:
-            again = _choose_again(attempt)
-            if again is None:
+            again = _choose_again(attempt) if turn + 1 < MAX_CHOICES else attempt.plain
+            if again is None or again is attempt.choice or not _lost_accuracy(attempt):
                 raise
         attempt.choice = again
         special = Specialization(again.plan, special.binder, special.signature, special.states, special.guard)
-        plain = attempt.built.plain
         attempt.built = _built(attempt, special, state)
         attempt.built.plain = plain
-    return verify_plan(attempt, special, state)
+    return None
 
 
 def _choose_again(attempt: Attempt) -> Choice | None:
-    row = attempt.verification
-    if row is None or not row.l2_rel or not row.tolerance or row.l2_rel <= row.tolerance:
-        return None
     assert attempt.traced is not None
-    assert attempt.cleaned is not None
     assert attempt.choice is not None
-    excess = row.l2_rel / row.tolerance
-    return choose_again(attempt.traced.original, attempt.cleaned, attempt.choice, attempt.sizes, excess)
+    row = attempt.verification
+    if row is None or row.l2_rel is None or row.tolerance is None:
+        return None
+    original, forms_, before = attempt.traced.original, attempt.forms, attempt.choice
+    return choose_again(original, forms_, before, attempt.sizes, error=row.l2_rel, tolerance=row.tolerance)
+
+
+def _lost_accuracy(attempt: Attempt) -> bool:
+    """Whether the last verification failed by too large an error, and not by wrong numbers of another kind."""
+    row = attempt.verification
+    return row is not None and bool(row.tolerance) and (row.l2_rel or 0.0) > (row.tolerance or 0.0)
 
 
 def _built(attempt: Attempt, special: Specialization, state: State) -> Built:
@@ -93,7 +98,8 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
     device = _device(traced, attempt.args)
     attempt.progress("clean up")
     pipeline = registry().parse(attempt.options.pipeline).with_callbacks(attempt.timing)
-    attempt.cleaned = pipeline.run(traced.algebra, attempt.history)
+    attempt.forms = forms(pipeline, traced.algebra, attempt.history)
+    attempt.cleaned = attempt.forms[0]
     guard = InputGuard(traced.original.inputs[: len(traced.original.inputs) - len(traced.states)], device, traced.guard)
     tensors = _tensor_inputs(traced, attempt.args, attempt.kwargs)
     sizes = guard.sizes(tensors)
@@ -102,7 +108,7 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
         raise UnsupportedModel("the example inputs do not have the shapes that were exported")
     if any(isinstance(o, Index) and not _told(o, sizes) for o in traced.outputs):
         raise UnsupportedModel("a result is an integer that depends on data, not on the shapes of inputs")
-    binder = Binder(_weights(traced, attempt.cleaned, device))
+    binder = Binder(_weights(traced, attempt.forms, device))
     state = State(
         {n: states[n] if n in states else traced.weights[n].detach().clone() for n in traced.states},
         {n: traced.algebra.origins[n].nodes[0] for n in traced.states},
@@ -129,10 +135,9 @@ def _choose(
     state: State,
     sizes: Mapping[str, int],
 ) -> Choice:
-    assert attempt.cleaned is not None
     options = attempt.options
     device = _device(traced, attempt.args)
-    found = gather(traced.original, attempt.cleaned, options.exclude, device.type)
+    found = gather(traced.original, attempt.forms, options.exclude, device.type)
     measured = options.choice == "measured"
     records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
@@ -140,17 +145,17 @@ def _choose(
     model = ModelPrices(traced.algebra, attempt.sizes)
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
-    chosen = choose(traced.original, attempt.cleaned, found, pricer)
+    chosen = choose(traced.original, attempt.forms, found, pricer)
     attempt.plain = only_originals(traced.original, found, chosen.prices)
     return chosen
 
 
-def _weights(traced: Traced, cleaned: Program, device: torch.device) -> dict[str, torch.Tensor]:
+def _weights(traced: Traced, programs: Sequence[Program], device: torch.device) -> dict[str, torch.Tensor]:
     """Torch tensors of every weight: the user's own where nothing was folded."""
     found = {n: t.detach() for n, t in traced.weights.items()}
-    for weight in cleaned.weights:
-        if weight.name not in found and weight.name in cleaned.constants:
-            found[weight.name] = from_numpy(cleaned.constants[weight.name], weight.dtype).to(device)
+    for program, weight in ((p, w) for p in programs for w in p.weights):
+        if weight.name not in found and weight.name in program.constants:
+            found[weight.name] = from_numpy(program.constants[weight.name], weight.dtype).to(device)
     return found
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tpopt._compile.attempt import Attempt, Built
 
 ROUNDS = 15
+SETTLE_S = 0.005
+"""Seconds between turns: all contestants run on torch's own threads, which need no time to fall asleep."""
 
 
 def race(attempt: Attempt, built: Built) -> ResultRow:
@@ -35,7 +37,7 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
         timings = interleave(
             contestants,
             rounds=ROUNDS,
-            stopwatch=Stopwatch(synchronize=synchronizer(built.specialization.guard.device)),
+            stopwatch=Stopwatch(settle_s=SETTLE_S, synchronize=synchronizer(built.specialization.guard.device)),
             budget_s=budget,
         )
     best = min(runners, key=timings.median)

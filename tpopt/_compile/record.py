@@ -131,6 +131,11 @@ def _covers(attempt: Attempt, choice: Choice) -> tuple[CoverRow, ...]:
     return tuple(_cover(attempt, choice, name, rows, picked) for name, rows in groups.items() if len(rows) > 1)
 
 
+def _why_lost(choice: Choice) -> str:
+    cheaper = "another cover is cheaper over the whole program"
+    return f"{cheaper} within what verification admits of accuracy" if choice.limited else cheaper
+
+
 def _cover(attempt: Attempt, choice: Choice, name: str, rows: list[Any], picked: set[str]) -> CoverRow:
     candidates = []
     for row in rows:
@@ -145,7 +150,7 @@ def _cover(attempt: Attempt, choice: Choice, name: str, rows: list[Any], picked:
             CandidateRow(
                 name=row.name, kind=row.kind, price_us=price.us, low_us=price.low, high_us=price.high,
                 predicted_us=None if price.measured else price.us, status="chosen" if chosen else "lost",
-                reason="" if chosen else "another cover is cheaper over the whole program",
+                reason="" if chosen else _why_lost(choice),
             )
         )  # fmt: skip
     winner = next((c.name for c in candidates if c.status == "chosen"), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -45,20 +46,22 @@ class Binder:
 
     def bind(self, stage: Stage, sizes: Mapping[str, int]) -> Call:
         """The call of one stage for given symbol values. Raises :class:`InvalidProgram` for what is no kernel."""
-        if isinstance(stage, Opaque):
-            try:
-                return bind_operator(stage, sizes)
-            except KeyError as error:
-                raise InvalidProgram(
-                    f"{stage.target} takes the run-time integer {error.args[0]}, which no input's shape tells"
-                ) from error
-        if isinstance(stage, Kernel):
-            from tpopt.backend.library import binders
+        if not isinstance(stage, (Opaque, Kernel)):
+            raise InvalidProgram(
+                f"{type(stage).__name__} of {stage.outs[0].name} is no kernel: a plan holds Kernel and Opaque stages"
+            )
+        from tpopt.backend.library import binders
 
-            return binders()[stage.implementation](stage, self, sizes)
-        raise InvalidProgram(
-            f"{type(stage).__name__} of {stage.outs[0].name} is no kernel: a plan holds Kernel and Opaque stages"
-        )
+        if isinstance(stage, Opaque):
+            name, bind = stage.target, partial(bind_operator, stage)
+        else:
+            name, bind = stage.implementation, partial(binders()[stage.implementation], stage, self)
+        try:
+            return bind(sizes)
+        except KeyError as error:
+            raise InvalidProgram(
+                f"{name} takes the run-time integer {error.args[0]}, which no input's shape tells"
+            ) from error
 
 
 def bind_operator(stage: Opaque, sizes: Mapping[str, int]) -> Call:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
@@ -10,11 +10,11 @@ from tpopt.backend.library import library_candidates
 from tpopt.backend.plan import Plan
 from tpopt.choose.assemble import assemble
 from tpopt.choose.candidate import Candidate, Candidates, Price, Value
-from tpopt.choose.careful import longest_allowed, reduction_length
+from tpopt.choose.careful import affordable, excess_terms
 from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.originals import original_candidates
 from tpopt.choose.pricing import Pricer
-from tpopt.choose.solve import Solution, solve
+from tpopt.choose.solve import Solution, Spending, solve
 from tpopt.ir import Opaque, Program, Stage, Tensor
 from tpopt.ir.walk import stage_reads
 
@@ -27,24 +27,56 @@ class Choice:
     solution: Solution
     found: Candidates
     prices: dict[str, Price]
+    limited: bool = False
+    """Whether accuracy was a budget: an earlier cover had lost too much of it."""
 
 
-def gather(original: Program, cleaned: Program, exclude: tuple[str, ...] = (), device: str = "cpu") -> Candidates:
-    """Every candidate: the original operators, then what the libraries offer for the cleaned algebra, then layouts."""
+def gather(
+    original: Program, forms: Sequence[Program], exclude: tuple[str, ...] = (), device: str = "cpu"
+) -> Candidates:
+    """Every candidate: the original operators, then what the libraries offer for the algebra, then layouts.
+
+    ``forms`` are programs over the same tensors (:func:`tpopt.rewrite.forms`); what several of them offer counts once.
+    """
     found = Candidates()
     original_candidates(original, found)
-    library_candidates(cleaned, found, device)
-    _exclude(found, cleaned, original, exclude)
-    layout_candidates({**cleaned.tensors, **original.tensors}, found)
+    _offers(forms, found, device)
+    _exclude(found, (*forms, original), exclude)
+    layout_candidates({n: t for program in (*forms, original) for n, t in program.tensors.items()}, found)
     return found
 
 
-def _exclude(found: Candidates, cleaned: Program, original: Program, patterns: tuple[str, ...]) -> None:
+def _offers(forms: Sequence[Program], found: Candidates, device: str) -> None:
+    """What the libraries offer for each form, nothing twice, and no way to compute what is a constant in the first."""
+    constants = frozenset(w.name for w in forms[0].weights)
+    known: dict[str, list[Candidate]] = {}
+    for form in forms:
+        offered = Candidates()
+        library_candidates(form, offered, device)
+        for candidate in offered.admitted:
+            same_name = known.setdefault(candidate.name, [])
+            if any(_same(candidate, other) for other in same_name) or any(
+                v.name in constants for v in candidate.produces
+            ):
+                continue
+            same_name.append(candidate)
+            number = len(same_name)
+            found.add(candidate if number == 1 else replace(candidate, name=f"{candidate.name}~{number}"))
+        seen = dict.fromkeys(found.refused)
+        found.refused += [r for r in offered.refused if r not in seen and not constants.issuperset(r.covers)]
+
+
+def _same(one: Candidate, other: Candidate) -> bool:
+    """Whether two candidates run the same kernel on the same values."""
+    return one.key == other.key and (one.needs, one.produces) == (other.needs, other.produces)
+
+
+def _exclude(found: Candidates, programs: Sequence[Program], patterns: tuple[str, ...]) -> None:
     """Keeps the operators of the named modules as they are: every other candidate in place of one is refused."""
     if not patterns:
         return
-    origins = {**cleaned.origins, **original.origins}
-    makers = {o.name: stage for program in (cleaned, original) for stage in program.stages for o in stage.outs}
+    origins = {name: origin for program in programs for name, origin in program.origins.items()}
+    makers = {o.name: stage for program in programs for stage in program.stages for o in stage.outs}
     kept = []
     for candidate in found.admitted:
         replaced = () if is_original(candidate) else _between(candidate, makers)
@@ -70,39 +102,42 @@ def _between(candidate: Candidate, makers: Mapping[str, Stage]) -> list[str]:
     return found
 
 
-def choose(original: Program, cleaned: Program, found: Candidates, pricer: Pricer) -> Choice:
-    """Prices and solves. The plan has the signature of ``original`` and the weights of both programs that it uses."""
-    return _solved(original, cleaned, found, pricer.run(found))
+def choose(original: Program, forms: Sequence[Program], found: Candidates, pricer: Pricer) -> Choice:
+    """Prices and solves. The plan has the signature of ``original`` and the weights of all programs that it uses."""
+    return _solved(original, forms, found, pricer.run(found))
 
 
-def _solved(original: Program, cleaned: Program, found: Candidates, prices: dict[str, Price]) -> Choice:
-    whole = replace(original, weights=_weights(original, cleaned))
+def _solved(
+    original: Program,
+    forms: Sequence[Program],
+    found: Candidates,
+    prices: dict[str, Price],
+    spending: Spending | None = None,
+) -> Choice:
+    whole = replace(original, weights=_weights(original, *forms))
     given = frozenset(Value(t.name) for t in (*whole.inputs, *whole.weights))
     effects = [o for s in whole.stages if isinstance(s, Opaque) and s.effectful for o in s.outs]
     wanted = dict.fromkeys(Value(t.name) for t in (*whole.outputs, *effects))
-    solution = solve(found.admitted, prices, given, list(wanted))
-    return Choice(assemble(whole, solution.picked, prices, given), solution, found, prices)
+    solution = solve(found.admitted, prices, given, list(wanted), spending)
+    plan = assemble(whole, solution.picked, prices, given)
+    return Choice(plan, solution, found, prices, limited=spending is not None)
 
 
 def choose_again(
-    original: Program, cleaned: Program, before: Choice, sizes: Mapping[str, int], excess: float
+    original: Program,
+    forms: Sequence[Program],
+    before: Choice,
+    sizes: Mapping[str, int],
+    *,
+    error: float,
+    tolerance: float,
 ) -> Choice | None:
-    """The choice without the kernels whose long sums made the error ``excess`` times too large.
-
-    ``None`` when no kernel is left to bar.
-    """
-    limit = longest_allowed(before.solution.picked, sizes, excess)
+    """The cheapest cover whose long sums lose less than those that made ``error``; ``None`` where none are long."""
+    limit = affordable(before.solution.picked, sizes, error, tolerance)
     if limit is None:
         return None
-    found = Candidates(refused=list(before.found.refused))
-    for candidate in before.found.admitted:
-        length = reduction_length(candidate, sizes)
-        if length > limit or (length and not limit):
-            reason = f"verification: sums of {length} terms in one accumulator lose too much accuracy in this model"
-            found.refuse(candidate.name, candidate.kind, candidate.covers, reason)
-        else:
-            found.add(candidate)
-    return _solved(original, cleaned, found, before.prices)
+    spent = {c.name: n for c in before.found.admitted if (n := excess_terms(c, sizes))}
+    return _solved(original, forms, before.found, before.prices, Spending(spent, limit))
 
 
 def only_originals(original: Program, found: Candidates, prices: dict[str, Price]) -> Choice | None:
@@ -115,8 +150,8 @@ def only_originals(original: Program, found: Candidates, prices: dict[str, Price
     return Choice(assemble(original, plain, prices, given), solution, found, prices)
 
 
-def _weights(original: Program, cleaned: Program) -> tuple[Tensor, ...]:
-    return tuple(dict.fromkeys((*original.weights, *cleaned.weights)))
+def _weights(*programs: Program) -> tuple[Tensor, ...]:
+    return tuple(dict.fromkeys(w for program in programs for w in program.weights))
 
 
 def is_original(candidate: Candidate) -> bool:

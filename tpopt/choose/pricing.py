@@ -12,6 +12,7 @@ from tpopt.backend.plan import LAYOUT_SUFFIX
 from tpopt.backend.profile import Profiler
 from tpopt.choose.assemble import in_layout
 from tpopt.choose.candidate import Candidate, Candidates, Price, Refused
+from tpopt.choose.levels import level
 from tpopt.choose.modelled import VIEW_US, ModelPrices
 from tpopt.errors import TpoptError
 from tpopt.ir import Kernel, Opaque, Symbol
@@ -48,7 +49,7 @@ class Pricer:
             self.profiler.release(done)
         found.admitted = [c for c in found.admitted if c not in self._failed]
         self.records.save()
-        return self.prices
+        return level(found.admitted, self.prices)
 
     def _group(self, group: Sequence[Candidate], found: Candidates) -> None:
         assert self.profiler is not None

@@ -3,8 +3,8 @@
 A candidate is a boolean. What a picked candidate needs must be produced by a picked candidate (or be given); every
 output must be produced. A tensor has at most one kernel that computes it (its other layout is a conversion away); what
 a wide cover computes inside is not counted, so recomputation by overlap is allowed. Because the candidates for one
-tensor exclude each other, their needs add up: that makes the linear relaxation tight. Candidates form no cycles: each
-produces values that come later than what it needs, and no conversion feeds a conversion.
+tensor exclude each other, their needs add up: that makes the linear relaxation tight. No conversion feeds a conversion.
+Candidates of one program form no cycles; those of several forms of it may, and a picked cycle is cut off when it shows.
 Source of the formulation: tree covering as a set-cover program.
 """
 
@@ -32,6 +32,14 @@ FULL_LINEARIZATION = 2
 
 
 @dataclass(frozen=True)
+class Spending:
+    """What candidates spend of a budget, by name (nothing where there is no entry), and the budget."""
+
+    amounts: Mapping[str, int]
+    limit: int
+
+
+@dataclass(frozen=True)
 class Solution:
     """Picked candidates in the order given, their total price, and whether no cheaper set exists."""
 
@@ -41,12 +49,39 @@ class Solution:
 
 
 def solve(
-    candidates: Sequence[Candidate], prices: Mapping[str, Price], given: frozenset[Value], outputs: Sequence[Value]
+    candidates: Sequence[Candidate],
+    prices: Mapping[str, Price],
+    given: frozenset[Value],
+    outputs: Sequence[Value],
+    spending: Spending | None = None,
 ) -> Solution:
-    """Picks the cheapest cover. Raises :class:`InvalidProgram` naming an output that no candidate can produce."""
+    """Picks the cheapest cover within the budget.
+
+    Raises :class:`InvalidProgram` naming an output that no candidate can produce, or when no cover fits the budget.
+    """
     model = cp_model.CpModel()
     picks = [model.new_bool_var(f"c{k}") for k in range(len(candidates))]
-    makers = _Makers(candidates, picks, given)
+    _covers(model, _Makers(candidates, picks, given), candidates, given, outputs)
+    if spending is not None:
+        amounts = [spending.amounts.get(c.name, 0) for c in candidates]
+        model.add(sum(a * p for a, p in zip(amounts, picks, strict=True) if a) <= spending.limit)
+    weights = [round(_cost(c, prices[c.key]) * UNITS_PER_US) for c in candidates]
+    model.minimize(sum(w * p for w, p in zip(weights, picks, strict=True)))
+    for k, candidate in enumerate(candidates):
+        model.add_hint(picks[k], candidate.name.endswith(":original"))
+    chosen, optimal = _chosen(model, picks, candidates, given)
+    kept = _needed([candidates[k] for k in chosen], outputs, given)
+    return Solution(tuple(kept), sum(prices[c.key].us for c in kept), optimal)
+
+
+def _covers(
+    model: cp_model.CpModel,
+    makers: _Makers,
+    candidates: Sequence[Candidate],
+    given: frozenset[Value],
+    outputs: Sequence[Value],
+) -> None:
+    """Adds what makes a set of candidates a cover."""
     for value in outputs:
         if value not in given:
             if not makers.of(value):
@@ -63,24 +98,29 @@ def solve(
             model.add(sum(makers.of(value, feeding_conversion=group.converts)) >= sum(users))
         for name, users in group.by_name.items():
             model.add(sum(makers.kernels(name)) >= sum(users))
-    weights = [round(_cost(c, prices[c.key]) * UNITS_PER_US) for c in candidates]
-    model.minimize(sum(w * p for w, p in zip(weights, picks, strict=True)))
-    for k, candidate in enumerate(candidates):
-        model.add_hint(picks[k], candidate.name.endswith(":original"))
+
+
+def _chosen(
+    model: cp_model.CpModel, picks: Sequence[cp_model.IntVar], candidates: Sequence[Candidate], given: frozenset[Value]
+) -> tuple[list[int], bool]:
+    """Positions of the picked candidates, and whether no cheaper cover exists; a cycle is cut off when it shows."""
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = 0
     solver.parameters.relative_gap_limit = GAP
     solver.parameters.linearization_level = FULL_LINEARIZATION
     solver.parameters.max_deterministic_time = DETERMINISTIC_LIMIT
-    status = solver.solve(model)
-    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        raise InvalidProgram(
-            f"the cover program has no solution ({solver.status_name(status)}): a needed value has no producer"
-        )
-    chosen = [c for k, c in enumerate(candidates) if solver.boolean_value(picks[k])]
-    kept = _needed(chosen, outputs, given)
-    return Solution(tuple(kept), sum(prices[c.key].us for c in kept), status == cp_model.OPTIMAL)
+    while True:
+        status = solver.solve(model)
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            raise InvalidProgram(
+                f"the cover program has no solution ({solver.status_name(status)}): a needed value has no producer"
+            )
+        chosen = [k for k in range(len(candidates)) if solver.boolean_value(picks[k])]
+        cycle = _cycle(chosen, candidates, given)
+        if not cycle:
+            return chosen, status == cp_model.OPTIMAL
+        model.add(sum(picks[k] for k in cycle) <= len(cycle) - 1)
 
 
 def _cost(candidate: Candidate, price: Price) -> float:
@@ -140,6 +180,30 @@ class _Makers:
     def groups(self) -> list[_Group]:
         """Candidates by the tensor they compute; conversions by the layout they make."""
         return list(self._groups.values())
+
+
+def _cycle(chosen: Sequence[int], candidates: Sequence[Candidate], given: frozenset[Value]) -> list[int]:
+    """Positions of picked candidates that wait for each other in a circle; empty where everyone gets a turn."""
+    have, waiting = set(given), list(chosen)
+    while waiting:
+        later = [k for k in waiting if not have.issuperset(candidates[k].needs)]
+        if len(later) == len(waiting):
+            return _circle(waiting, candidates, have)
+        have.update(v for k in waiting if k not in later for v in candidates[k].produces)
+        waiting = later
+    return []
+
+
+def _circle(waiting: Sequence[int], candidates: Sequence[Candidate], have: set[Value]) -> list[int]:
+    """Follows from one that waits to one that makes what it lacks, until somebody comes up twice."""
+    maker = {v: k for k in reversed(waiting) for v in candidates[k].produces}
+    path: dict[int, None] = {}
+    current = waiting[0]
+    while current not in path:
+        path[current] = None
+        current = next(maker[v] for v in candidates[current].needs if v not in have)
+    found = list(path)
+    return found[found.index(current) :]
 
 
 def _needed(chosen: list[Candidate], outputs: Sequence[Value], given: frozenset[Value]) -> list[Candidate]:

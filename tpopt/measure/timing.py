@@ -14,8 +14,10 @@ Call = Callable[[], object]
 
 MIN_SAMPLE_S: Final = 0.02
 """Seconds that a sample lasts at least; shorter calls are repeated. A scheduler's slice is a few milliseconds."""
-SETTLE_S: Final = 0.005
-"""Seconds of rest before a turn: by then the idle threads of the contestant before have stopped spinning."""
+SETTLE_S: Final = 0.05
+"""Seconds of rest before a turn: by then the idle threads of the contestant before have stopped spinning.
+
+After 5 ms those of ONNX Runtime still spin, and made whoever came next take twice its time."""
 MIN_ROUNDS: Final = 3
 RESAMPLES: Final = 2000
 """Bootstrap resamples: the ends of a 95 % interval then rest on fifty of them each."""
@@ -96,7 +98,7 @@ class Stopwatch:
 def interleave(
     contestants: Mapping[str, Call], *, rounds: int, stopwatch: Stopwatch | None = None, budget_s: float = math.inf
 ) -> Timings:
-    """Times the contestants in ``rounds`` rounds; each round starts with another one.
+    """Times the contestants in ``rounds`` rounds, each in another order, so that everyone follows everyone else.
 
     Before each sample the contestant rests and makes one call that does not count, so that caches and thread pools are
     its own. Gradient mode and threads are the caller's. No round begins after ``budget_s`` seconds, but three
@@ -112,9 +114,20 @@ def interleave(
     for turn in range(rounds):
         if turn >= MIN_ROUNDS and watch.clock() - started > budget_s:
             break
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        for position in turn_order(len(names), turn):
+            name = names[position]
             watch.rest(watch.settle_s)
             contestants[name]()
             seconds[name].append(watch.time(contestants[name], repetitions[name]))
     return Timings({name: tuple(samples) for name, samples in seconds.items()})
+
+
+def turn_order(count: int, turn: int) -> list[int]:
+    """Positions of the contestants in one round: a row of Williams' square, mirrored every other time.
+
+    Over ``count`` rounds (twice as many where it is odd) each contestant starts equally often, and follows each other
+    one equally often. Source: Williams, "Experimental designs balanced for the estimation of residual effects", 1949.
+    """
+    zigzag = [(k + 1) // 2 if k % 2 else -k // 2 for k in range(count)]
+    row = [(step + turn) % count for step in zigzag]
+    return row[::-1] if turn // count % 2 else row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tpopt.rewrite.callbacks import PrintAfter, Timing
 from tpopt.rewrite.driver import Budget, first_result, rewrite_stages, rewrite_term, rewrite_terms
+from tpopt.rewrite.forms import forms
 from tpopt.rewrite.numerics import Numerics
 from tpopt.rewrite.passes import Callback, Pass, Pipeline, Step, check_contract
 from tpopt.rewrite.registry import Registry, registry
@@ -13,6 +14,6 @@ from tpopt.rewrite.trace import Event, Trace
 
 __all__ = [
     "Budget", "Callback", "Event", "Match", "Numerics", "Pass", "Pipeline", "PrintAfter", "Refusal", "Registry", "Rule",
-    "StageRule", "Step", "TermRule", "Timing", "Trace", "check_contract", "first_result", "registry", "rewrite_stages",
-    "rewrite_term", "rewrite_terms", "spell",
+    "StageRule", "Step", "TermRule", "Timing", "Trace", "check_contract", "first_result", "forms", "registry",
+    "rewrite_stages", "rewrite_term", "rewrite_terms", "spell",
 ]  # fmt: skip

@@ -23,11 +23,13 @@ class Pass(ABC):
 
     The contract, which :class:`Pipeline` checks after each run: the result is a valid program with the same inputs,
     outputs, aliases and symbols, and a tensor that both programs have means the same value in both (its type too).
-    ``numerics`` is the largest label among the rewrites that the pass makes.
+    ``numerics`` is the largest label among the rewrites that the pass makes. ``bargain`` says that the program without
+    the pass may be the faster one, so that both forms stay on offer (see :func:`tpopt.rewrite.forms`).
     """
 
     name: ClassVar[str]
     numerics: ClassVar[Numerics] = Numerics.EXACT
+    bargain: ClassVar[bool] = False
 
     @abstractmethod
     def run(self, program: Program, trace: Trace) -> Program:

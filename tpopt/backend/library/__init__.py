@@ -18,16 +18,15 @@ from tpopt.ir import Program
 @cache
 def binders() -> Mapping[str, KernelBinder]:
     """Binders of every implementation by name."""
-    from tpopt.backend.library import convolution, gemm, layout, linear, views
+    from tpopt.backend.library import convolution, gemm, layout, linear, pads, views
 
-    return MappingProxyType(
-        {**convolution.BINDERS, **gemm.BINDERS, **layout.BINDERS, **linear.BINDERS, **views.BINDERS}
-    )
+    families = (convolution, gemm, layout, linear, pads, views)
+    return MappingProxyType({name: binder for family in families for name, binder in family.BINDERS.items()})
 
 
 def library_candidates(program: Program, found: Candidates, device: str = "cpu") -> None:
     """Adds what every library kernel offers for a cleaned program on that kind of device (oneDNN on the CPU alone)."""
-    from tpopt.backend.library import convolution, gemm, linear, views
+    from tpopt.backend.library import convolution, gemm, linear, pads, views
 
-    for family in (linear, convolution, gemm, views) if device == "cpu" else (gemm, views):
+    for family in (linear, convolution, gemm, pads, views) if device == "cpu" else (gemm, pads, views):
         family.candidates(program, found)

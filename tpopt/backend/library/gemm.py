@@ -1,8 +1,9 @@
-"""Batched products of two computed tensors: one ``bmm`` on strided operands, without the copies that views force."""
+"""Batched products of two computed tensors: ``bmm`` on strided views of them, without the copies that views force."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, product
 from math import prod
 from typing import Any
 
@@ -10,18 +11,27 @@ import torch
 
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call, Ref
-from tpopt.backend.library.contraction import Contraction, match_contraction, plain_axes
+from tpopt.backend.library.contraction import Contraction, Factor, match_contraction
+from tpopt.backend.library.strided import StridedView, affine
+from tpopt.backend.library.views import iterators
 from tpopt.backend.operators import function
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
-from tpopt.ir import Compute, Iter, Kernel, Program
+from tpopt.ir import Compute, Kernel, Program, index
 from tpopt.rewrite.numerics import Numerics
 
 KIND = "gemm"
+_ROLES = ("batch", "rows", "reduced", "columns")
+MAX_CALLS = 256
+"""Products that one kernel makes where its batch is no single stride; a batch that needs more is copied first."""
 
 
 def candidates(program: Program, found: Candidates) -> None:
-    """Adds a candidate for every contraction whose operands are read whole, axis by axis, and are no constants."""
+    """Adds a candidate for every contraction whose operands are read at affine indices and are no constants.
+
+    An operand may be read in windows, along a diagonal, or in part: that is a matter of strides.
+    """
+    weights = set(program.weights)
     for stage in program.stages:
         match = match_contraction(stage) if isinstance(stage, Compute) else "it is no sum"
         if isinstance(match, str) or match.bias is not None:
@@ -35,27 +45,17 @@ def candidates(program: Program, found: Candidates) -> None:
             continue
         reads = (match.left.tensor, match.right.tensor)
         kernel = Kernel((match.out,), "gemm.batched", reads, (stage,), form)
-        weights = set(program.weights)
         needs = tuple(Value(t.name) for t in dict.fromkeys(reads) if t not in weights)
-        name, covers = f"{match.out.name}:bmm", (match.out.name,)
-        found.add(
-            Candidate(
-                name,
-                KIND,
-                kernel,
-                needs,
-                (Value(match.out.name),),
-                kernel_key(kernel, ""),
-                Numerics.REASSOCIATING,
-                covers,
-            )
-        )
+        name, covers, made = f"{match.out.name}:bmm", (match.out.name,), (Value(match.out.name),)
+        key = kernel_key(kernel, "")
+        found.add(Candidate(name, KIND, kernel, needs, made, key, Numerics.REASSOCIATING, covers))
 
 
 def _form(match: Contraction) -> tuple[tuple[str, Any], ...] | str:
-    left, right = plain_axes(match.left), plain_axes(match.right)
-    if left is None or right is None:
-        return "an operand is not read whole, axis by axis"
+    """The roles of the iterators, as parameters of the kernel; or why it is no product of matrices."""
+    if not (_is_affine(match.left) and _is_affine(match.right)):
+        return "an operand is not read at affine indices without guards"
+    left, right = match.left.iterators(), match.right.iterators()
     loops, reduced = match.loops, match.reduced
     if any(i not in left or i not in right for i in reduced):
         return "a summed iterator reads only one operand"
@@ -66,42 +66,63 @@ def _form(match: Contraction) -> tuple[tuple[str, Any], ...] | str:
     missing = tuple(k for k, i in enumerate(loops) if i not in natural)
     if any(loops[k].extent != 1 for k in missing):
         return "a loop reads neither operand"
+    roles = zip(_ROLES, (batch, rows, reduced, columns), strict=True)
     return (
-        ("left", _order(left, [*batch, *rows, *reduced])),
-        ("right", _order(right, [*batch, *reduced, *columns])),
-        ("groups", (len(batch), len(rows), len(reduced), len(columns))),
+        ("left", match.left.indices),
+        ("right", match.right.indices),
+        *((role, tuple(index(i) for i in own)) for role, own in roles),
         ("out", tuple(natural.index(i) for i in loops if i in natural)),
         ("missing", missing),
     )
 
 
-def _order(axes: tuple[Iter | None, ...], wanted: list[Iter]) -> tuple[int, ...]:
-    """Axes of extent 1 first, then those of ``wanted`` in that order."""
-    return tuple(k for k, i in enumerate(axes) if i is None) + tuple(axes.index(i) for i in wanted)
+def _is_affine(factor: Factor) -> bool:
+    return not factor.bounds and all(affine(i) for i in factor.indices)
 
 
-def bind_gemm(stage: Kernel, _binder: Binder, _sizes: Mapping[str, int]) -> Call:
-    """``gemm.batched``: permute, ``bmm`` (or ``mm``), permute back."""
+def bind_gemm(stage: Kernel, _binder: Binder, sizes: Mapping[str, int]) -> Call:
+    """``gemm.batched``: view both operands as batches of matrices, multiply, permute to the order of the loops.
+
+    Batch axes that are one stride apart in both operands make one ``bmm``; the others are looped over.
+    """
     own: dict[str, Any] = dict(stage.parameters)
-    b, m, k, n = own["groups"]
-    left_order, right_order, out_order = own["left"], own["right"], own["out"]
-    left_ones, right_ones = len(left_order) - b - m - k, len(right_order) - b - k - n
-    multiply = function("aten.bmm.default" if b else "aten.mm.default")
+    batch, rows, reduced, columns = (iterators(own[role]) for role in _ROLES)
+    left = StridedView.of(own["left"], (*batch, *rows, *reduced), sizes)
+    right = StridedView.of(own["right"], (*batch, *reduced, *columns), sizes)
+    lead, rest = left.shape[: len(batch)], left.shape[len(batch) :]
+    m, n = rest[: len(rows)], right.shape[len(batch) + len(reduced) :]
+    depth, matrix = prod(rest[len(rows) :]), (prod(m), prod(n))
+    operator = "bmm" if batch else "mm"
+    multiply, multiply_into = function(f"aten.{operator}.default"), function(f"aten.{operator}.out")
+    out_order, missing = own["out"], own["missing"]
 
     def run(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        p, q = x.permute(left_order), y.permute(right_order)
-        first, second = p.shape[left_ones:], q.shape[right_ones:]
-        lead, rows, depth = first[:b], first[b : b + m], prod(first[b + m :])
-        columns = second[b + k :]
-        groups = (prod(lead),) if b else ()
-        result: torch.Tensor = multiply(p.reshape(*groups, prod(rows), depth), q.reshape(*groups, depth, prod(columns)))
-        result = result.reshape((*lead, *rows, *columns)).permute(out_order)
-        for position in own["missing"]:
+        p, q = left(x), right(y)
+        looped = _looped(lead, p.stride(), q.stride())
+        group = (prod(lead[looped:]),) if batch else ()
+        first, second = (*group, matrix[0], depth), (*group, depth, matrix[1])
+        if not looped:
+            result = multiply(p.reshape(first), q.reshape(second))
+        else:
+            result = x.new_empty((*lead[:looped], *group, *matrix))
+            for at in product(*map(range, lead[:looped])):
+                multiply_into(p[at].reshape(first), q[at].reshape(second), out=result[at])
+        result = result.reshape((*lead, *m, *n)).permute(out_order)
+        for position in missing:
             result = result.unsqueeze(position)
         return result
 
     names = (Ref(stage.reads[0].name), Ref(stage.reads[1].name))
-    return Call("batched GEMM" if b else "GEMM", run, names, (), (stage.outs[0].name,))
+    return Call("batched GEMM" if batch else "GEMM", run, names, (), (stage.outs[0].name,))
+
+
+def _looped(lead: Sequence[int], *strides: Sequence[int]) -> int:
+    """How many of the outer batch axes are looped over, so that those left are one stride apart in every operand."""
+    axes = [a for a, extent in enumerate(lead) if extent != 1]
+    for outer, inner in reversed(list(pairwise(axes))):
+        if any(s[outer] != lead[inner] * s[inner] for s in strides):
+            return inner if prod(lead[:inner]) <= MAX_CALLS else 0
+    return 0
 
 
 BINDERS = {"gemm.batched": bind_gemm}

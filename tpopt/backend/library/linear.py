@@ -1,9 +1,9 @@
-"""Matrix products with constant weights: oneDNN's inner product on weights packed once, with fused epilogues."""
+"""Matrix products with constant weights: oneDNN's inner product on packed weights with fused epilogues, and MKL's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, TypeAlias
 
@@ -22,6 +22,7 @@ from tpopt.rewrite.numerics import Numerics
 Transform: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 
 KIND = "onednn"
+MKL = "mkl"
 _UNSUPPORTED = ("hardsigmoid",)
 """Epilogues that oneDNN has for convolutions but not for inner products."""
 
@@ -159,6 +160,10 @@ def _add(program: Program, found: Candidates, match: Contraction, form: _Form, e
     needs = tuple(Value(t.name) for t in dict.fromkeys(reads) if t not in program.weights)
     produces = (Value(epilogue.out.name),)
     found.add(Candidate(name, KIND, stage, needs, produces, kernel_key(stage, ""), Numerics.REASSOCIATING, covers))
+    if not epilogue.stages and torch.backends.mkl.is_available() and _row_count(match.left.tensor, form.depth):
+        other = replace(stage, implementation="mkl.linear")
+        key = kernel_key(other, "")
+        found.add(Candidate(f"{name}:mkl", MKL, other, needs, produces, key, Numerics.REASSOCIATING, covers))
     return None
 
 
@@ -166,12 +171,11 @@ def bind_linear(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Cal
     """``onednn.linear``: permute and flatten where needed, multiply by the packed matrix, permute back."""
     own: dict[str, Any] = dict(stage.parameters)
     x, w = stage.reads[:2]
-    weight = binder.weights[w.name]
-    batch = _row_count(x, own["depth"])
+    rows = _row_count(x, own["depth"])
 
     def pack() -> torch.Tensor:
-        matrix = weight.detach().permute(own["w_order"]).reshape(-1, own["depth"]).contiguous()
-        packed: torch.Tensor = function("mkldnn._reorder_linear_weight.default")(matrix, batch)
+        matrix = _matrix(binder.weights[w.name], own)
+        packed: torch.Tensor = function("mkldnn._reorder_linear_weight.default")(matrix, rows)
         return packed
 
     packed = binder.packed(("linear", w.name, own["w_order"]), pack)
@@ -194,6 +198,27 @@ def bind_linear(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Cal
     args: tuple[Any, ...] = (Ref(x.name), packed, bias, *post)
     label = "oneDNN linear" + (f" + {own['activation']}" if own["activation"] else "")
     return Call(label, _wrap(call, before, after), args, (), out)
+
+
+def bind_mkl(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Call:
+    """``mkl.linear``: the same product by MKL, on a matrix packed for the number of rows."""
+    own: dict[str, Any] = dict(stage.parameters)
+    x, w = stage.reads[:2]
+    rows = _row_count(x, own["depth"])
+
+    def pack() -> tuple[torch.Tensor, torch.Tensor]:
+        matrix = _matrix(binder.weights[w.name], own)
+        return function("mkl._mkl_reorder_linear_weight.default")(matrix, rows), matrix
+
+    packed, matrix = binder.packed(("mkl", w.name, own["w_order"]), pack)
+    bias = None if own["bias"] is None else _row(binder.weights[stage.reads[2].name], own)
+    call = _wrap(function("mkl._mkl_linear.default"), _before(own, x.rank), _after(own))
+    return Call("MKL linear", call, (Ref(x.name), packed, matrix, bias, rows), (), (stage.outs[0].name,))
+
+
+def _matrix(weight: torch.Tensor, own: Mapping[str, Any]) -> torch.Tensor:
+    """The weight as [columns, depth], row-major."""
+    return weight.detach().permute(own["w_order"]).reshape(-1, own["depth"]).contiguous()
 
 
 def _row(bias: torch.Tensor, own: Mapping[str, Any]) -> torch.Tensor:
@@ -242,4 +267,4 @@ def _wrap(call: Callable[..., Any], before: Transform | None, after: Transform |
     return lambda x, *rest: last(call(first(x), *rest))
 
 
-BINDERS = {"onednn.linear": bind_linear}
+BINDERS = {"onednn.linear": bind_linear, "mkl.linear": bind_mkl}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call, Ref
+from tpopt.backend.library.strided import StridedView, affine
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
-from tpopt.ir import Compute, Index, Iter, Kernel, Program, Read, Symbol
-from tpopt.ir.index import evaluate, index
+from tpopt.ir import Compute, Index, Iter, Kernel, Program, Read
+from tpopt.ir.index import index
+from tpopt.ir.stages import Attribute
 
 KIND = "view"
 
@@ -23,12 +23,11 @@ def candidates(program: Program, found: Candidates) -> None:
         if not isinstance(stage, Compute) or len(stage.bodies) != 1 or not isinstance(stage.bodies[0], Read):
             continue
         read = stage.bodies[0]
-        if not all(_affine(i) for i in read.indices):
+        if not all(affine(i) for i in read.indices):
             continue
         out = stage.outs[0]
-        kernel = Kernel(
-            (out,), "view.strided", (read.tensor,), (stage,), (("indices", read.indices), ("loops", _loops(stage)))
-        )
+        parameters = (("indices", read.indices), ("loops", tuple(index(i) for i in stage.loops)))
+        kernel = Kernel((out,), "view.strided", (read.tensor,), (stage,), parameters)
         needs = () if read.tensor in made else (Value(read.tensor.name),)
         key = kernel_key(kernel, "")
         found.add(
@@ -36,40 +35,18 @@ def candidates(program: Program, found: Candidates) -> None:
         )
 
 
-def _loops(stage: Compute) -> tuple[Index, ...]:
-    return tuple(index(i) for i in stage.loops)
-
-
-def _affine(where: Index) -> bool:
-    """A sum of iterators with coefficients that hold no iterator and are not negative (torch has no such strides)."""
-    for coefficient, atoms in where.terms:
-        iterators = [a for a in atoms if isinstance(a, Iter)]
-        if len(iterators) > 1 or any(not isinstance(a, (Iter, Symbol)) for a in atoms):
-            return False
-        if iterators and coefficient < 0:
-            return False
-    return True
+def iterators(loops: Attribute) -> tuple[Iter, ...]:
+    """The iterators of a parameter that holds each of them as an index."""
+    assert isinstance(loops, tuple)
+    return tuple(i.atoms[0] for i in loops if isinstance(i, Index) and isinstance(i.atoms[0], Iter))
 
 
 def bind_view(stage: Kernel, _binder: Binder, sizes: Mapping[str, int]) -> Call:
     """``view.strided``: strides of the source times the coefficients of each loop."""
     own = dict(stage.parameters)
-    indices, loops = own["indices"], own["loops"]
+    indices = own["indices"]
     assert isinstance(indices, tuple)
-    assert isinstance(loops, tuple)
-    iterators = [i.atoms[0] for i in loops if isinstance(i, Index)]
-    shape = [evaluate(index(e), sizes) for e in stage.outs[0].shape]
-    plain = [i for i in indices if isinstance(i, Index)]
-    steps = [[evaluate(i.coefficient(loop), sizes) for i in plain] for loop in iterators]
-    zero = {**sizes, **{loop.name: 0 for loop in iterators if isinstance(loop, Iter)}}
-    starts = [evaluate(i, zero) for i in plain]
-
-    def view(source: torch.Tensor) -> torch.Tensor:
-        own_strides = source.stride()
-        strides = [sum(c * s for c, s in zip(row, own_strides, strict=True)) for row in steps]
-        offset = source.storage_offset() + sum(c * s for c, s in zip(starts, own_strides, strict=True))
-        return source.as_strided(shape, strides, offset)
-
+    view = StridedView.of([i for i in indices if isinstance(i, Index)], iterators(own["loops"]), sizes)
     return Call("strided view", view, (Ref(stage.reads[0].name),), (), (stage.outs[0].name,))
 
 
