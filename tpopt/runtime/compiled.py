@@ -22,12 +22,14 @@ from tpopt.ir.index import evaluate
 from tpopt.runtime.arguments import call_key
 from tpopt.runtime.eager import EagerCallable
 from tpopt.runtime.executable import Executable, Memory
+from tpopt.runtime.graphs import Graphed, why_not_captured
 from tpopt.runtime.guards import InputGuard, ThreadGuard, WeightGuard, refuse_autograd
 from tpopt.runtime.outprobe import OutProbe
 
 _log = logging.getLogger("tpopt")
 
 Strides: TypeAlias = "tuple[tuple[int, ...] | None, ...]"
+Bound: TypeAlias = "Executable | Graphed"
 
 MAX_BINDINGS = 16
 """Bound plans that are kept; the least recently used goes first."""
@@ -76,10 +78,10 @@ class Specialization:
         self.guard = guard
         self.threads = torch.get_num_threads() if guard.device.type == "cpu" else None
         self._probe = OutProbe()
-        self._bound: OrderedDict[Hashable, Executable] = OrderedDict()
+        self._bound: OrderedDict[Hashable, Bound] = OrderedDict()
         self._lock = threading.Lock()
 
-    def bind(self, sizes: Mapping[str, int], strides: Strides = ()) -> Executable:
+    def bind(self, sizes: Mapping[str, int], strides: Strides = ()) -> Bound:
         """The executable for these symbol values and input strides (``None``: row-major).
 
         Building one resolves operators and packs weights; nothing is searched.
@@ -87,11 +89,17 @@ class Specialization:
         key = (tuple(sorted(sizes.items())), strides if any(strides) else ())
         with self._lock:
             if key not in self._bound:
-                self._bound[key] = Executable(self.plan, self.binder, sizes, self._probe)
+                self._bound[key] = self._bind(sizes)
                 while len(self._bound) > MAX_BINDINGS:
                     self._bound.popitem(last=False)
             self._bound.move_to_end(key)
             return self._bound[key]
+
+    def _bind(self, sizes: Mapping[str, int]) -> Bound:
+        made = Executable(self.plan, self.binder, sizes, self._probe)
+        if self.guard.device.type != "cuda":
+            return made
+        return Graphed(made, self.guard.device, why_not_captured(self.plan, sizes))
 
     @property
     def memory(self) -> Memory:
@@ -123,7 +131,7 @@ class _Ready:
 
     chosen: Specialization
     sizes: Mapping[str, int]
-    executable: Executable
+    executable: Bound
 
 
 def strides_of(tensors: Sequence[torch.Tensor]) -> Strides:
@@ -205,9 +213,7 @@ class PlanCallable:
                 self._ready.pop(next(iter(self._ready)))
             self._ready[key] = ready
 
-    def _execute(
-        self, chosen: Specialization, executable: Executable, tensors: list[torch.Tensor]
-    ) -> list[torch.Tensor]:
+    def _execute(self, chosen: Specialization, executable: Bound, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         program = chosen.plan.program
         if not program.aliases:
             return executable(tensors)

@@ -47,7 +47,7 @@ class Executable:
         self._inputs = tuple(t.name for t in program.inputs)
         self._outputs = tuple(t.name for t in program.outputs)
         self._kept = len(program.outputs) - len(program.aliases)
-        self._fixed = frozenset(o.name for s in plan.steps for o in s.stage.outs if _has_fixed_shape(o, sizes))
+        self._fixed = frozenset(o.name for s in plan.steps for o in s.stage.outs if has_fixed_shape(o, sizes))
         self._weights = binder.weights
         self._probe = probe
         self.calls: tuple[Call, ...] = tuple(binder.bind(s.stage, sizes) for s in plan.steps)
@@ -110,7 +110,7 @@ class Executable:
         return [t.clone() if k in clones else t for k, t in enumerate(results)]
 
 
-def _has_fixed_shape(tensor: Tensor, sizes: Mapping[str, int]) -> bool:
+def has_fixed_shape(tensor: Tensor, sizes: Mapping[str, int]) -> bool:
     """Whether the extents follow from the inputs' sizes; those of a selection by mask depend on data."""
     atoms = [a for extent in tensor.shape if not isinstance(extent, int) for a in walk_atoms(extent)]
     return all(a.name in sizes for a in atoms if isinstance(a, Symbol))
