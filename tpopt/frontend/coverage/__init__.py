@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from tpopt.frontend.coverage.survey import MOST_WORK, SIZES, Coverage, Row, core_overloads, coverage
+from tpopt.frontend.coverage.survey import core_overloads, coverage
+from tpopt.frontend.coverage.table import MOST_GROWTH, MOST_WORK, SIZES, Coverage, Row
 
-__all__ = ["MOST_WORK", "SIZES", "Coverage", "Row", "core_overloads", "coverage"]
+__all__ = ["MOST_GROWTH", "MOST_WORK", "SIZES", "Coverage", "Row", "core_overloads", "coverage"]

@@ -1,4 +1,7 @@
-"""How much work an operator's algebra does, beside ATen's own."""
+"""How much work an operator's algebra does, beside ATen's own.
+
+The unit is a step: one element that a stage writes, or one that a reduction takes in, whatever the expression there.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
-from tpopt.frontend.coverage.samples import INNER_WORK, Call
-from tpopt.ir import DENSE, Apply, Compute, Iter, Kernel, Program, Reduce, Scan, Scatter, Sort, Stage, TopK
+from tpopt.frontend.coverage.calls import Call, Called, tensors_of
+from tpopt.frontend.coverage.samples import INNER_WORK
+from tpopt.ir import DENSE, Compute, Cond, Iter, Kernel, Program, Reduce, Scan, Scatter, Sort, Stage, TopK
 from tpopt.ir.aten import resolve
 from tpopt.ir.index import IndexLike, evaluate, index, walk_atoms
 from tpopt.ir.terms import Scalar
@@ -20,24 +24,22 @@ Sizes = Mapping[str, int]
 
 
 def steps(program: Program, sizes: Sizes) -> int:
-    """Points at which a program computes: of the loops of its stages, and of each distinct reduction within them.
-
-    Copies count nothing: a view is an index map, which whoever reads it takes over.
-    """
+    """Points of the loops of a program's stages, copies among them, and of each distinct reduction within them."""
     return sum(_stage(s, sizes) for s in program.stages)
 
 
 def _stage(stage: Stage, sizes: Sizes) -> int:
     match stage:
         case Compute():
-            computes = any(isinstance(t, Apply) for t in postorder(*stage.bodies))
-            return (_points(stage.loops, sizes) if computes else 0) + _reductions(stage.bodies, sizes)
+            return _points(stage.loops, sizes) + _reductions(stage.bodies, sizes)
         case Scatter():
             base = math.prod(_size(n, sizes) for n in stage.out.shape)
             return base + _points(stage.loops, sizes) + _reductions((stage.value,), sizes)
         case Scan():
             each = sum(_stage(s, {**sizes, stage.over.name: 0}) for s in stage.body.stages)
             return _size(stage.over.extent, sizes) * each
+        case Cond():
+            return max(sum(_stage(s, sizes) for s in branch.stages) for branch in (stage.then, stage.otherwise))
         case Sort() | TopK():
             depth = _size(stage.source.shape[stage.axis] if isinstance(stage, Sort) else index(stage.k) + 1, sizes)
             return math.prod(_size(n, sizes) for n in stage.source.shape) * math.ceil(math.log2(max(2, depth)))
@@ -74,11 +76,11 @@ def _size(extent: IndexLike, sizes: Sizes) -> int:
 
 
 def aten_steps(overload: str, call: Call) -> int:
-    """Elements that ATen reads and writes in a call, or its multiply-adds where those are more."""
-    args, kwargs = call
-    with FlopCounterMode(display=False) as counter:
-        result = resolve(overload)(*args, **kwargs)
-    tensors = [v for v in pytree.tree_leaves((args, kwargs, result)) if isinstance(v, torch.Tensor)]
-    moved = sum(t.numel() for t in tensors)
-    inner = INNER_WORK[overload](*args) if overload in INNER_WORK else 0
+    """Elements that ATen reads and writes in a call, or the steps of its inner loops where those are more."""
+    tensors = [t.clone() for t in tensors_of(call)]  # the operator may write into its arguments
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        result = Called(resolve(overload), call)(*tensors)
+    results = [v for v in pytree.tree_leaves(result) if isinstance(v, torch.Tensor)]
+    moved = sum(t.numel() for t in (*tensors, *results))
+    inner = INNER_WORK[overload](*call[0]) if overload in INNER_WORK else 0
     return max(moved, int(counter.get_total_flops()) // 2, inner, 1)

@@ -8,17 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 
-Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+from tpopt.frontend.coverage.calls import Call, call
+
 Make: TypeAlias = Callable[[int], Call]
-
-
-def call(*args: Any, **kwargs: Any) -> Call:
-    """Arguments of one call."""
-    return args, kwargs
 
 
 def real(*shape: int) -> torch.Tensor:
@@ -67,6 +63,7 @@ _POINTWISE: dict[str, Make] = {
         "le.Scalar gt.Scalar ge.Scalar pow.Tensor_Scalar fill.Scalar",
         lambda n: call(unit(n, n), 1.7),
     ),
+    "aten.atan2.out": lambda n: call(unit(n, n), unit(n), out=real(n, n)),
     "aten.pow.Scalar": lambda n: call(1.7, unit(n, n)),
     "aten.div.Tensor_mode": lambda n: call(real(n, n), unit(n), rounding_mode="floor"),
     "aten.div.Scalar_mode": lambda n: call(real(n, n), 0.7, rounding_mode="trunc"),
@@ -109,6 +106,7 @@ _VIEWS: dict[str, Make] = {
     "aten.flip.default": lambda n: call(real(n, n), [0, 1]),
     "aten.permute.default": lambda n: call(real(n, n, 3), [2, 0, 1]),
     "aten.repeat.default": lambda n: call(real(n, n), [2, 3]),
+    "aten.resize_.default": lambda n: call(real(n, n), [n, n // 2]),
     "aten.select.int": lambda n: call(real(n, n), 1, -1),
     "aten.select_scatter.default": lambda n: call(real(n, n), real(n), 1, 2),
     "aten.slice.Tensor": lambda n: call(real(n, n), 1, 1, -1, 2),
@@ -222,7 +220,7 @@ def _ordering(x: torch.Tensor, depth: int) -> int:
 
 
 def _passes(count: int) -> Callable[..., int]:
-    """Operators that read their input several times."""
+    """Operators whose loops go over the input several times."""
     return lambda x, *_rest: count * x.numel()
 
 
@@ -238,16 +236,15 @@ INNER_WORK: Mapping[str, Callable[..., int]] = MappingProxyType(
         "aten.max_pool2d_with_indices.default": lambda x, *_r: 9 * x.numel() // 4,
         "aten.grid_sampler_2d.default": lambda x, g, *_r: (4 * x.shape[1] + 8) * g.numel() // 2,
         "aten.upsample_bilinear2d.vec": lambda x, *_r: 4 * 4 * x.numel(),
-        "aten.var.correction": _passes(2),
+        "aten.var.correction": _passes(2),  # a mean and a sum of squares
         "aten.var.dim": _passes(2),
-        "aten._softmax.default": _passes(3),
+        "aten._softmax.default": _passes(3),  # a maximum, a sum and a map
         "aten._log_softmax.default": _passes(3),
-        "aten._native_batch_norm_legit.default": _passes(3),
+        "aten._native_batch_norm_legit.default": _passes(3),  # two moments and a map
         "aten._native_batch_norm_legit.no_stats": _passes(3),
         "aten.native_group_norm.default": _passes(3),
         "aten.native_layer_norm.default": _passes(3),
-        "aten.native_group_norm_backward.default": _passes(7),
-        "aten.native_layer_norm_backward.default": _passes(13),
+        "aten.native_layer_norm_backward.default": _passes(5),  # two sums over rows, a map, and one sum a parameter
     }
 )
-"""Steps that ATen itself takes on the samples above, where they are more than elements read and written."""
+"""Steps of ATen's own inner loops on the samples above, where they are more than elements read and written."""

@@ -134,13 +134,12 @@ _FORMULAS: dict[str, Callable[[Scalar], Scalar]] = {
     "silu": lambda v: v * apply("sigmoid", v),
     "mish": lambda v: v * apply("tanh", where(apply("gt", v, 20), v, _softplus(v))),
     "log_sigmoid": _log_sigmoid,
-    "tanhshrink": lambda v: v - apply("tanh", v),
 }
 
 
-@lowers("aten.silu.default", "aten.mish.default", "aten.log_sigmoid.default", "aten.tanhshrink.default")
+@lowers("aten.silu.default", "aten.mish.default", "aten.log_sigmoid.default")
 def formula(ctx: Context, x: Tensor) -> Tensor:
-    """``x*sigmoid(x)``, ``x*tanh(softplus(x))``, ``log(sigmoid(x))``, ``x - tanh(x)``."""
+    """``x*sigmoid(x)``, ``x*tanh(softplus(x))``, ``log(sigmoid(x))``."""
     return pointwise(ctx, _FORMULAS[ctx.target.split(".")[1]], x)
 
 

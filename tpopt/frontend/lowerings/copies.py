@@ -44,7 +44,7 @@ def convert(ctx: Context, x: Tensor, *_options: object) -> Tensor:
     return identity_or_cast(ctx, x)
 
 
-@lowers("aten.copy.default", "aten.copy.Tensor")
+@lowers("aten.copy.default")
 def copy(ctx: Context, _target: Tensor, source: Tensor, _non_blocking: bool = False) -> Tensor:
     """``source`` broadcast to the target's shape and converted to its type."""
     return ctx.pointwise(lambda *i: broadcast(source, i, ctx.dtype))

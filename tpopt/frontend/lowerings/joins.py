@@ -14,7 +14,7 @@ from tpopt.ir.index import IndexLike
 lowers = Lowerings()
 
 
-@lowers("aten.cat.default", "aten.concat.default", "aten.concatenate.default", "aten._cat.default")
+@lowers("aten.cat.default", "aten.concat.default", "aten.concatenate.default")
 def concatenate(ctx: Context, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors one after the other along an axis; a tensor of shape (0,) is skipped, as in torch."""
     along = axis(dim, ctx.out.rank)

@@ -72,7 +72,7 @@ def _log_share(value: Scalar, top: Scalar, mass: Scalar) -> Scalar:
     return apply("sub", apply("sub", value, top), apply("log", mass))
 
 
-@lowers("aten.softmax.int", "aten._softmax.default", "aten.special_softmax.int")
+@lowers("aten.softmax.int", "aten._softmax.default", "aten.special_softmax.default")
 def softmax(ctx: Context, x: Tensor, dim: int, _type: object) -> Tensor:
     """``exp(x - max) / sum(exp(x - max))``, in f32 for half types; a wanted type is the result's."""
     return _softmax(ctx, x, dim, share)
@@ -84,7 +84,7 @@ def safe_softmax(ctx: Context, x: Tensor, dim: int, _type: object) -> Tensor:
     return _softmax(ctx, x, dim, share_or_zero)
 
 
-@lowers("aten.log_softmax.int", "aten._log_softmax.default", "aten.special_log_softmax.int")
+@lowers("aten.log_softmax.int", "aten._log_softmax.default", "aten.special_log_softmax.default")
 def log_softmax(ctx: Context, x: Tensor, dim: int, _type: object) -> Tensor:
     """``x - max - log(sum(exp(x - max)))``."""
     return _softmax(ctx, x, dim, _log_share)
