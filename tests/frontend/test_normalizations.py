@@ -66,21 +66,41 @@ def test_forms_with_their_moments():
         check_lowering(functional, IMAGES, WEIGHT, BIAS, MEAN, VARIANCE, training, 0.1, 1e-5)
 
 
-def test_gradients():
-    _, mean, rstd = torch.native_layer_norm(IMAGES, [7], randn(7), randn(7), 1e-5)
-    layer = ATEN.native_layer_norm_backward.default
-    check_lowering(
-        lambda g, *a: layer(g, a[0], [7], *a[1:], [True] * 3),
-        randn(IMAGES.shape),
-        IMAGES,
-        mean,
-        rstd,
-        randn(7),
-        randn(7),
-    )
-    _, mean, rstd = torch.native_group_norm(IMAGES, WEIGHT, BIAS, 2, 6, 35, 3, 1e-5)
-    group = ATEN.native_group_norm_backward.default
-    check_lowering(lambda *a: group(*a, 2, 6, 35, 3, [True] * 3), randn(IMAGES.shape), IMAGES, mean, rstd, WEIGHT)
+def layer_gradients(dtype, mask, weighted):
+    x, shape = IMAGES.to(dtype), [5, 7]
+    weight, bias = (p.to(dtype) if weighted else None for p in PLANE)
+    _, mean, rstd = torch.native_layer_norm(x, shape, weight, bias, 1e-5)
+    backward = ATEN.native_layer_norm_backward.default
+    return lambda g, x: backward(g, x, shape, mean[: len(g)], rstd[: len(g)], weight, bias, mask), x
+
+
+def group_gradients(dtype, mask, weighted):
+    x, weight, bias = IMAGES.to(dtype), *(p.to(dtype) if weighted else None for p in (WEIGHT, BIAS))
+    _, mean, rstd = torch.native_group_norm(x, weight, bias, 2, 6, 35, 3, 1e-5)
+    backward = ATEN.native_group_norm_backward.default
+    return lambda g, x: backward(g, x, mean, rstd, weight, 2, 6, 35, 3, mask), x
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("gradients", [layer_gradients, group_gradients])
+def test_gradients(gradients, dtype):
+    for mask, weighted in (([True] * 3, True), ([True, False, False], False)):
+        function, x = gradients(dtype, mask, weighted)
+        half = dtype is torch.bfloat16
+        check_lowering(function, randn(x.shape).to(dtype), x, rtol=3e-2 if half else None, atol=0.1 if half else None)
+
+
+@pytest.mark.parametrize("gradients", [layer_gradients, group_gradients])
+def test_gradients_of_parameters_alone_leave_the_input_out(gradients):
+    function, x = gradients(torch.float32, [False, True, True], True)
+    traced = check_lowering(lambda *a: function(*a)[1:], randn(x.shape), x)
+    assert not any(t.startswith("L[i0:2,i1:6,i2:5,i3:7]") for t in texts(traced))
+
+
+def test_a_gradient_of_a_layer_norm_is_two_sums_over_rows_and_one_map():
+    function, x = layer_gradients(torch.float32, [True, False, False], True)
+    sums, mapped = texts(check_lowering(function, randn(x.shape), x))
+    assert (sums.count("sum["), mapped.count("sum[")) == (2, 0)
 
 
 SOFTMAXES = {
