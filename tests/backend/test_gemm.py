@@ -63,8 +63,26 @@ def test_a_loop_that_reads_neither_operand_is_refused():
     assert [(r.name, r.reason) for r in found.refused] == [("z:bmm", "a loop reads neither operand")]
 
 
-def test_a_weight_is_for_the_packed_product():
+def test_a_plain_weight_is_for_the_packed_product():
     assert offer(lambda m, x: m(x), rand("ik", 0), parts=(nn.Linear(13, 2),)).named("gemm") == []
+
+
+class Experts(nn.Module):
+    """A matrix for each of several experts or frequencies."""
+
+    def __init__(self, axes: str, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.w = nn.Parameter(rand(axes, 1).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+@pytest.mark.parametrize("equation", ["bak,akj->baj", "bkij,klij->blij", "ak,kja->ja"])
+def test_weights_in_a_batch_are_packed_once(equation: str, dtype: torch.dtype):
+    x, w = equation.partition("->")[0].split(",")
+    made = offer(lambda m, x: torch.einsum(equation, x, m.w), rand(x, 0).to(dtype), parts=(Experts(w, dtype),))
+    (candidate,) = made.named("gemm")
+    assert candidate.needs == (Value("args_0"),)
+    torch.testing.assert_close(made.run(candidate), made.expected(), rtol=2e-5, atol=2e-5, check_stride=False)
 
 
 WINDOWS = {

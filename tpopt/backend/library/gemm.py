@@ -1,8 +1,9 @@
-"""Batched products of two computed tensors: ``bmm`` on strided views of them, without the copies that views force."""
+"""Batched products: ``bmm`` on strided views of the operands, without the copies that views force; constants packed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise, product
 from math import prod
 from typing import Any
@@ -17,7 +18,7 @@ from tpopt.backend.library.views import iterators
 from tpopt.backend.operators import function
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
-from tpopt.ir import Compute, Kernel, Program, index
+from tpopt.ir import Compute, DType, Kernel, Program, index
 from tpopt.rewrite.numerics import Numerics
 
 KIND = "gemm"
@@ -27,24 +28,26 @@ MAX_CALLS = 256
 
 
 def candidates(program: Program, found: Candidates) -> None:
-    """Adds a candidate for every contraction whose operands are read at affine indices and are no constants.
+    """Adds a candidate for every contraction whose operands are read at affine indices.
 
-    An operand may be read in windows, along a diagonal, or in part: that is a matter of strides.
+    An operand may be read in windows, along a diagonal, or in part: that is a matter of strides. A plain product with
+    one constant in f32 is left to the packed product of :mod:`tpopt.backend.library.linear`.
     """
-    weights = set(program.weights)
+    weights, constants = set(program.weights), set(program.constants)
     for stage in program.stages:
         match = match_contraction(stage) if isinstance(stage, Compute) else "it is no sum"
         if isinstance(match, str) or match.bias is not None:
             continue
-        names = {match.left.tensor.name, match.right.tensor.name}
-        if names & set(program.constants):
-            continue
+        packed = tuple(f.tensor.name in constants for f in (match.left, match.right))
         form = _form(match)
         if isinstance(form, str):
-            found.refuse(f"{match.out.name}:bmm", KIND, (match.out.name,), form)
+            if not any(packed):
+                found.refuse(f"{match.out.name}:bmm", KIND, (match.out.name,), form)
+            continue
+        if all(packed) or (any(packed) and match.out.dtype is DType.F32 and not dict(form)["batch"]):
             continue
         reads = (match.left.tensor, match.right.tensor)
-        kernel = Kernel((match.out,), "gemm.batched", reads, (stage,), form)
+        kernel = Kernel((match.out,), "gemm.batched", reads, (stage,), (*form, ("packed", packed)))
         needs = tuple(Value(t.name) for t in dict.fromkeys(reads) if t not in weights)
         name, covers, made = f"{match.out.name}:bmm", (match.out.name,), (Value(match.out.name),)
         key = kernel_key(kernel, "")
@@ -80,7 +83,7 @@ def _is_affine(factor: Factor) -> bool:
     return not factor.bounds and all(affine(i) for i in factor.indices)
 
 
-def bind_gemm(stage: Kernel, _binder: Binder, sizes: Mapping[str, int]) -> Call:
+def bind_gemm(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call:
     """``gemm.batched``: view both operands as batches of matrices, multiply, permute to the order of the loops.
 
     Batch axes that are one stride apart in both operands make one ``bmm``; the others are looped over.
@@ -89,6 +92,12 @@ def bind_gemm(stage: Kernel, _binder: Binder, sizes: Mapping[str, int]) -> Call:
     batch, rows, reduced, columns = (iterators(own[role]) for role in _ROLES)
     left = StridedView.of(own["left"], (*batch, *rows, *reduced), sizes)
     right = StridedView.of(own["right"], (*batch, *reduced, *columns), sizes)
+    operands = [
+        binder.packed(("gemm", tensor.name, view), partial(_pack, binder.weights[tensor.name], view)) if packed
+        else Ref(tensor.name)
+        for tensor, view, packed in zip(stage.reads, (left, right), own["packed"], strict=True)
+    ]  # fmt: skip
+    look_left, look_right = (_as_it_is if p else v for p, v in zip(own["packed"], (left, right), strict=True))
     lead, rest = left.shape[: len(batch)], left.shape[len(batch) :]
     m, n = rest[: len(rows)], right.shape[len(batch) + len(reduced) :]
     depth, matrix = prod(rest[len(rows) :]), (prod(m), prod(n))
@@ -97,23 +106,37 @@ def bind_gemm(stage: Kernel, _binder: Binder, sizes: Mapping[str, int]) -> Call:
     out_order, missing = own["out"], own["missing"]
 
     def run(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        p, q = left(x), right(y)
+        p, q = look_left(x), look_right(y)
         looped = _looped(lead, p.stride(), q.stride())
         group = (prod(lead[looped:]),) if batch else ()
         first, second = (*group, matrix[0], depth), (*group, depth, matrix[1])
         if not looped:
-            result = multiply(p.reshape(first), q.reshape(second))
+            result = multiply(_matrices(p, first), _matrices(q, second))
         else:
             result = x.new_empty((*lead[:looped], *group, *matrix))
             for at in product(*map(range, lead[:looped])):
-                multiply_into(p[at].reshape(first), q[at].reshape(second), out=result[at])
+                multiply_into(_matrices(p[at], first), _matrices(q[at], second), out=result[at])
         result = result.reshape((*lead, *m, *n)).permute(out_order)
         for position in missing:
             result = result.unsqueeze(position)
         return result
 
-    names = (Ref(stage.reads[0].name), Ref(stage.reads[1].name))
-    return Call("batched GEMM" if batch else "GEMM", run, names, (), (stage.outs[0].name,))
+    return Call("batched GEMM" if batch else "GEMM", run, tuple(operands), (), (stage.outs[0].name,))
+
+
+def _matrices(view: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """A view in the shape of matrices, copied where neither rows nor columns lie together (no BLAS takes that)."""
+    found = view.reshape(shape)
+    return found if 1 in found.stride()[-2:] else found.contiguous()
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def _pack(weight: torch.Tensor, view: StridedView) -> torch.Tensor:
+    """A constant operand as its matrices lie one after the other."""
+    return view(weight.detach()).contiguous()
 
 
 def _looped(lead: Sequence[int], *strides: Sequence[int]) -> int:
