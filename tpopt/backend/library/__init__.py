@@ -18,15 +18,16 @@ from tpopt.ir import Program
 @cache
 def binders() -> Mapping[str, KernelBinder]:
     """Binders of every implementation by name."""
-    from tpopt.backend.library import convolution, gemm, layout, linear, pads, views
+    from tpopt.backend.library import attention, convolution, gemm, layout, linear, pads, views
 
-    families = (convolution, gemm, layout, linear, pads, views)
+    families = (attention, convolution, gemm, layout, linear, pads, views)
     return MappingProxyType({name: binder for family in families for name, binder in family.BINDERS.items()})
 
 
 def library_candidates(program: Program, found: Candidates, device: str = "cpu") -> None:
     """Adds what every library kernel offers for a cleaned program on that kind of device (oneDNN on the CPU alone)."""
-    from tpopt.backend.library import convolution, gemm, linear, pads, views
+    from tpopt.backend.library import attention, convolution, gemm, linear, pads, views
 
-    for family in (linear, convolution, gemm, pads, views) if device == "cpu" else (gemm, pads, views):
+    anywhere = (attention, gemm, pads, views)
+    for family in (linear, convolution, *anywhere) if device == "cpu" else anywhere:
         family.candidates(program, found)

@@ -82,10 +82,10 @@ def _forms(dtype: DType) -> Mapping[Scalar, str]:
 def _on_placeholder(body: Scalar, tensor: Tensor, stage: Compute) -> Scalar:
     """The body with ``tensor[loops]`` replaced by one fixed read, so that equal functions are one term."""
     mark = Tensor("_", (1,), tensor.dtype)[0]
-    return rebuild(body, lambda t: mark if isinstance(t, Read) and t.tensor is tensor and _at_point(t, stage) else t)
+    return rebuild(body, lambda t: mark if isinstance(t, Read) and t.tensor is tensor and at_point(t, stage) else t)
 
 
-def _at_point(read: Read, stage: Compute) -> bool:
+def at_point(read: Read, stage: Compute) -> bool:
     """Whether a tensor is read at the very point that the stage computes (an axis of extent 1 may be read at 0)."""
     if len(read.indices) != len(stage.loops):
         return False
@@ -113,7 +113,7 @@ def added_to(stage: Compute, tensor: Tensor) -> tuple[Tensor, str] | None:
     for term in [stage.bodies[0], *_operands(stage.bodies[0])]:
         if not isinstance(term, Apply) or term.function != "add" or len(term.args) != 2:
             continue
-        points = [a.tensor for a in term.args if isinstance(a, Read) and _at_point(a, stage)]
+        points = [a.tensor for a in term.args if isinstance(a, Read) and at_point(a, stage)]
         if len(points) != 2 or tensor not in points or points[0] is points[1]:
             continue
         other = points[1] if points[0] is tensor else points[0]

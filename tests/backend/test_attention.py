@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from support.kernels import offer
+from torch import Tensor, nn
+
+TRIANGLE = torch.tril(torch.ones(7, 7)).bool()
+DISTANCE = (torch.arange(7)[:, None] - torch.arange(7)).abs().float()
+
+
+class Const(nn.Module):
+    """A mask."""
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("m", values)
+
+
+def attend(scores: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    def run(m: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.softmax(scores(q @ k.transpose(-2, -1), m.m), -1) @ v
+
+    return run
+
+
+FORMS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {
+    "plain": (lambda s, m: s, TRIANGLE),
+    "scaled": (lambda s, m: s / math.sqrt(8) * 0.5, TRIANGLE),
+    "hidden": (lambda s, m: (s * 0.3).masked_fill(~m, -math.inf), TRIANGLE),
+    "visible": (lambda s, m: torch.where(m, s, torch.finfo(torch.float32).min), TRIANGLE[None, None]),
+    "added": (lambda s, m: s * 0.3 + m, -DISTANCE),
+    "added with infinities": (lambda s, m: m + s, torch.where(TRIANGLE, -DISTANCE, -math.inf)),
+}
+SHAPES = {"heads": (2, 3), "one batch": (1, 3), "no batch": (), "one axis": (3,), "three axes": (2, 1, 3)}
+
+
+def qkv(*lead: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(*lead, n, d, generator=generator) for n, d in ((7, 8), (7, 8), (7, 5))]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("lead", SHAPES.values(), ids=SHAPES)
+def test_attention_written_out_is_one_call(form: str, lead: tuple[int, ...]):
+    scores, mask = FORMS[form]
+    made = offer(attend(scores), *qkv(*lead), parts=(Const(mask),))
+    if form == "visible" and len(lead) < 2:
+        made = offer(attend(scores), *qkv(*lead), parts=(Const(mask[0, 0]),))
+    (candidate,) = made.named("attention")
+    torch.testing.assert_close(made.run(candidate), made.expected(), rtol=2e-5, atol=2e-5, check_stride=False)
+    assert candidate.produces[0].name == made.cleaned.outputs[0].name
+
+
+def test_heads_that_are_slices_of_one_product_are_viewed():
+    def packed(x: Tensor) -> Tensor:
+        q, k, v = x.view(2, 7, 3, 4, 8).permute(2, 0, 3, 1, 4)
+        return (torch.softmax(q @ k.transpose(-2, -1), -1) @ v).transpose(1, 2).reshape(2, 7, 32)
+
+    made = offer(packed, torch.randn(2, 7, 96))
+    (candidate,) = made.named("attention")
+    assert [v.name for v in candidate.needs] == ["args_0"]
+    with torch.no_grad():
+        found = made.run(candidate).transpose(1, 2).reshape(2, 7, 32)
+    torch.testing.assert_close(found, made.expected(), rtol=2e-5, atol=2e-5)
+
+
+REFUSED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor, str]] = {
+    "a row that sees nothing": (
+        lambda s, m: s.masked_fill(m, -math.inf),
+        torch.ones(7, 7).bool(),
+        "a query sees no key",
+    ),
+    "a hidden score that counts": (lambda s, m: s.masked_fill(~m, -5.0), TRIANGLE, "hidden scores are -5.0, which"),
+    "masked, then scaled": (lambda s, m: (s + m) * 0.3, DISTANCE, "the scores are masked before they are scaled"),
+    "bent": (lambda s, m: torch.tanh(s), TRIANGLE, "between the scores and softmax is more than a scale"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_torch_would_compute_otherwise_is_left_alone(case: str):
+    scores, mask, reason = REFUSED[case]
+    made = offer(attend(scores), *qkv(2, 3), parts=(Const(mask),))
+    assert made.named("attention") == []
+    assert any(r.startswith(reason) for r in made.reasons())
