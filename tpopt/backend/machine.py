@@ -22,7 +22,7 @@ COPY_BYTES: Final = 1 << 26
 ROUNDS: Final = 5
 SAMPLE_SECONDS: Final = 0.002
 BALANCE_SECONDS: Final = 0.5
-"""No round of the probes begins later than this; three always do (measured: 0.3 s on two cores of a server)."""
+"""No round of the probes begins later than this; three always do (measured: 0.2 s on two cores, 0.3 s on one)."""
 OWN_SHARE: Final = 0.9
 """Part of its threads' time that a process gets at least on idle cores (measured: 0.99; 0.5 beside one like it)."""
 
