@@ -55,3 +55,9 @@ def test_prelu_with_one_slope_and_one_for_each_channel():
 
 def test_training_time_randomness_stays_whole():
     check_lowering(lambda x: F.rrelu(x, 0.1, 0.1, training=True), -torch.rand(3), opaque=["aten.rrelu.default"])
+
+
+def test_rrelu_hands_its_noise_on():
+    noisy = torch.ops.aten.rrelu_with_noise_functional.default
+    traced = check_lowering(lambda x, noise: noisy(x, noise), torch.randn(3, 5), torch.rand(3, 5))
+    assert traced.outputs[1].name == "args_1"

@@ -10,6 +10,7 @@ from tpopt.frontend.coverage import MOST_GROWTH, MOST_WORK, Coverage, Row, core_
 from tpopt.frontend.coverage.calls import call
 from tpopt.frontend.coverage.comparison import failure, opaque_calls, traced_call
 from tpopt.frontend.coverage.opinfo import recorded_calls
+from tpopt.frontend.coverage.others import OTHERS
 from tpopt.frontend.coverage.samples import SAMPLES
 from tpopt.ir import Iter, apply, const, total, where
 from tpopt.ir.aten import resolve
@@ -33,6 +34,10 @@ def lowered(monkeypatch: pytest.MonkeyPatch):
 
 def test_every_core_operator_has_a_sample_of_its_own():
     assert [name for name in core_overloads() if name not in SAMPLES] == []
+
+
+def test_samples_of_others_are_of_lowered_operators_beyond_the_core():
+    assert [name for name in OTHERS if name in core_overloads() or name not in registry.lowerings()] == []
 
 
 def test_every_lowering_is_of_an_operator_that_torch_has():

@@ -151,3 +151,8 @@ def test_complex_signals_from_spectrograms():
     check_lowering(
         lambda x: torch.istft(x, 9, 3, window=window, onesided=False, return_complex=True), _complex(2, 9, 20)
     )
+
+
+def test_a_real_signal_reads_one_half_of_a_spectrogram():
+    window = torch.hann_window(8) + 0.1
+    check_lowering(lambda x: torch.istft(x, 8, 3, window=window, onesided=False), _complex(2, 8, 20))

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.flop_counter import FlopCounterMode
 
 from tpopt.frontend.coverage.calls import Call, Called, tensors_of
-from tpopt.frontend.coverage.samples import INNER_WORK
+from tpopt.frontend.coverage.inner_work import INNER_WORK
 from tpopt.ir import DENSE, Compute, Cond, Iter, Kernel, Program, Reduce, Scan, Scatter, Sort, Stage, TopK
 from tpopt.ir.aten import resolve
 from tpopt.ir.index import IndexLike, evaluate, index, walk_atoms

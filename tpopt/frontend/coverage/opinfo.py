@@ -6,7 +6,8 @@ torch ships them with its tests; they need packages that torch does not (expectt
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tpopt.errors import TpoptError
 from tpopt.frontend.capture import capture
 from tpopt.frontend.coverage.calls import Call, Called, tensors_of
+from tpopt.frontend.coverage.others import OTHERS
 from tpopt.ir.aten import target_name
 
 _DTYPES = (torch.float32, torch.int64, torch.bool, torch.complex64)
@@ -32,26 +34,32 @@ def recorded_calls(wanted: Iterable[str], most: int = 2, namesakes: bool = False
     """Up to ``most`` different calls for each wanted operator and element type; none without torch's sample inputs.
 
     An entry that bears an operator's name comes before the others, and with ``namesakes`` alone, which is quicker for
-    a few. Operators that torch takes apart before they are dispatched are found in exported graphs of their namesakes.
+    a few. Operators that torch takes apart before they are dispatched are found in exported graphs of their namesakes,
+    unless we have a sample of our own, which is quicker.
     """
-    try:
-        from torch.testing._internal.common_methods_invocations import op_db
-    except ImportError:
-        return {}
-    calls = _Calls(wanted, most)
-    entries = [e for e in op_db if not e.name.startswith(_SKIPPED)]
+    calls, entries = _Calls(wanted, most), sample_entries()
     named = [e for e in entries if calls.bases.intersection(_names(e))]
     with warnings.catch_warnings(), torch.no_grad(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
         for entry in named if namesakes else [*named, *(e for e in entries if e not in named)]:
             for dtype in _DTYPES:
                 _run(entry.op, _samples(entry, dtype), calls)
-        lacking = {name.split(".")[1] for name in calls.wanted - calls.found.keys()}
+        lacking = {name.split(".")[1] for name in calls.wanted - calls.found.keys() - OTHERS.keys()}
         for entry in named:
             for function in _functions(entry, lacking):
                 for dtype in (torch.float32, torch.complex64):
                     _export(function, _samples(entry, dtype), calls)
     return {name: [c for some in by_type.values() for c in some.values()] for name, by_type in calls.found.items()}
+
+
+@cache
+def sample_entries() -> Sequence[Any]:
+    """torch's OpInfo entries that are of use here; none where a package that they need is missing."""
+    try:
+        from torch.testing._internal.common_methods_invocations import op_db
+    except ImportError:
+        return ()
+    return tuple(e for e in op_db if not e.name.startswith(_SKIPPED))
 
 
 class _Calls:

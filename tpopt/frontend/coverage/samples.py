@@ -5,7 +5,6 @@ Values are drawn from torch's generator; the caller seeds it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
@@ -19,12 +18,12 @@ Make: TypeAlias = Callable[[int], Call]
 
 def real(*shape: int) -> torch.Tensor:
     """Standard normal numbers."""
-    return torch.randn(*shape)
+    return torch.randn(shape)
 
 
 def unit(*shape: int) -> torch.Tensor:
     """Numbers within (0.05, 0.95): inside the domain of every function."""
-    return torch.rand(*shape) * 0.9 + 0.05
+    return torch.rand(shape) * 0.9 + 0.05
 
 
 def whole(high: int, *shape: int) -> torch.Tensor:
@@ -34,15 +33,16 @@ def whole(high: int, *shape: int) -> torch.Tensor:
 
 def truth(*shape: int) -> torch.Tensor:
     """Booleans."""
-    return torch.rand(*shape) < 0.5
+    return torch.rand(shape) < 0.5
 
 
-def _named(names: str, make: Make) -> dict[str, Make]:
+def named(names: str, make: Make) -> dict[str, Make]:
+    """The same calls for several operators, named without ``aten.``."""
     return {f"aten.{name}": make for name in names.split()}
 
 
 _POINTWISE: dict[str, Make] = {
-    **_named(
+    **named(
         "abs.default acos.default alias.default asin.default asinh.default atan.default atanh.default ceil.default "
         "clone.default cos.default cosh.default elu.default erf.default exp.default expm1.default floor.default "
         "gelu.default hardtanh.default isinf.default isnan.default leaky_relu.default log.default log10.default "
@@ -52,13 +52,13 @@ _POINTWISE: dict[str, Make] = {
         lambda n: call(unit(n, n)),
     ),
     "aten.acosh.default": lambda n: call(unit(n, n) + 1),
-    **_named(
+    **named(
         "add.Tensor sub.Tensor mul.Tensor div.Tensor remainder.Tensor fmod.Tensor maximum.default minimum.default "
         "eq.Tensor ne.Tensor lt.Tensor le.Tensor gt.Tensor ge.Tensor pow.Tensor_Tensor atan2.default copy.default "
         "logical_and.default logical_or.default logical_xor.default",
         lambda n: call(unit(n, n), unit(n)),
     ),
-    **_named(
+    **named(
         "add.Scalar sub.Scalar mul.Scalar div.Scalar remainder.Scalar fmod.Scalar eq.Scalar ne.Scalar lt.Scalar "
         "le.Scalar gt.Scalar ge.Scalar pow.Tensor_Scalar fill.Scalar",
         lambda n: call(unit(n, n), 1.7),
@@ -67,8 +67,8 @@ _POINTWISE: dict[str, Make] = {
     "aten.pow.Scalar": lambda n: call(1.7, unit(n, n)),
     "aten.div.Tensor_mode": lambda n: call(real(n, n), unit(n), rounding_mode="floor"),
     "aten.div.Scalar_mode": lambda n: call(real(n, n), 0.7, rounding_mode="trunc"),
-    **_named("bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor", lambda n: call(whole(99, n, n), whole(99, n))),
-    **_named("bitwise_and.Scalar bitwise_or.Scalar bitwise_xor.Scalar", lambda n: call(whole(99, n, n), 5)),
+    **named("bitwise_and.Tensor bitwise_or.Tensor bitwise_xor.Tensor", lambda n: call(whole(99, n, n), whole(99, n))),
+    **named("bitwise_and.Scalar bitwise_or.Scalar bitwise_xor.Scalar", lambda n: call(whole(99, n, n), 5)),
     "aten.bitwise_not.default": lambda n: call(whole(99, n, n)),
     "aten.clamp.default": lambda n: call(real(n, n), -1.0, 1.0),
     "aten.clamp.Tensor": lambda n: call(real(n, n), -unit(n), unit(n)),
@@ -88,13 +88,13 @@ _CREATION: dict[str, Make] = {
     "aten.randperm.default": call,
 }
 _REDUCTIONS: dict[str, Make] = {
-    **_named("mean.default prod.default any.default argmax.default argmin.default", lambda n: call(real(n, n))),
-    **_named("amax.default amin.default mean.dim sum.dim_IntList any.dims", lambda n: call(real(n, n), [1])),
-    **_named("any.dim max.dim min.dim prod.dim_int cumsum.default sort.default var.dim", lambda n: call(unit(n, n), 1)),
+    **named("mean.default prod.default any.default argmax.default argmin.default", lambda n: call(real(n, n))),
+    **named("amax.default amin.default mean.dim sum.dim_IntList any.dims", lambda n: call(real(n, n), [1])),
+    **named("any.dim max.dim min.dim prod.dim_int cumsum.default sort.default var.dim", lambda n: call(unit(n, n), 1)),
     "aten.var.correction": lambda n: call(real(n, n), [1], correction=1),
     "aten.var.dim": lambda n: call(real(n, n), [1]),
     "aten.topk.default": lambda n: call(real(n, n), n // 4),
-    **_named("_softmax.default _log_softmax.default", lambda n: call(real(n, n), 1, False)),
+    **named("_softmax.default _log_softmax.default", lambda n: call(real(n, n), 1, False)),
     "aten._cdist_forward.default": lambda n: call(real(n, 8), real(n, 8), 2.0, None),
     "aten._pdist_forward.default": lambda n: call(real(n, 8), 2.0),
 }
@@ -213,38 +213,3 @@ SAMPLES: Mapping[str, Make] = MappingProxyType(
         **_NORMALIZATIONS,
     }
 )
-
-
-def _ordering(x: torch.Tensor, depth: int) -> int:
-    return x.numel() * math.ceil(math.log2(max(2, depth)))
-
-
-def _passes(count: int) -> Callable[..., int]:
-    """Operators whose loops go over the input several times."""
-    return lambda x, *_rest: count * x.numel()
-
-
-INNER_WORK: Mapping[str, Callable[..., int]] = MappingProxyType(
-    {
-        "aten.sort.default": lambda x, *_r: _ordering(x, x.shape[-1]),
-        "aten.topk.default": lambda x, k, *_r: _ordering(x, k + 1),
-        "aten._cdist_forward.default": lambda a, b, *_r: a.shape[0] * b.numel(),
-        "aten._pdist_forward.default": lambda x, *_r: x.shape[0] * x.numel() // 2,
-        "aten._fft_r2c.default": lambda x, *_r: _ordering(x, x.shape[-1]),
-        "aten._fft_c2r.default": lambda x, _d, _n, last: x.shape[0] * last * math.ceil(math.log2(last)),
-        "aten.avg_pool2d.default": lambda x, *_r: 9 * x.numel() // 4,
-        "aten.max_pool2d_with_indices.default": lambda x, *_r: 9 * x.numel() // 4,
-        "aten.grid_sampler_2d.default": lambda x, g, *_r: (4 * x.shape[1] + 8) * g.numel() // 2,
-        "aten.upsample_bilinear2d.vec": lambda x, *_r: 4 * 4 * x.numel(),
-        "aten.var.correction": _passes(2),  # a mean and a sum of squares
-        "aten.var.dim": _passes(2),
-        "aten._softmax.default": _passes(3),  # a maximum, a sum and a map
-        "aten._log_softmax.default": _passes(3),
-        "aten._native_batch_norm_legit.default": _passes(3),  # two moments and a map
-        "aten._native_batch_norm_legit.no_stats": _passes(3),
-        "aten.native_group_norm.default": _passes(3),
-        "aten.native_layer_norm.default": _passes(3),
-        "aten.native_layer_norm_backward.default": _passes(5),  # two sums over rows, a map, and one sum a parameter
-    }
-)
-"""Steps of ATen's own inner loops on the samples above, where they are more than elements read and written."""

@@ -60,13 +60,19 @@ def leaky_relu(ctx: Context, x: Tensor, slope: Number = 0.01) -> Tensor:
     return pointwise(ctx, lambda v: where(apply("gt", v, 0), v, apply("mul", v, slope)), x)
 
 
-@lowers("aten.rrelu.default", "aten.rrelu_with_noise_functional.default")
+@lowers("aten.rrelu.default")
 def rrelu(ctx: Context, x: Tensor, *rest: object) -> Tensor:
     """Leaky with the mean slope, when not training."""
     lower, upper, training = (r for r in rest if isinstance(r, (bool, int, float)))
     if training:
         raise ctx.refuse("rrelu in training draws random slopes")
     return leaky_relu(ctx, x, (lower + upper) / 2)
+
+
+@lowers("aten.rrelu_with_noise_functional.default")
+def rrelu_with_noise(ctx: Context, x: Tensor, noise: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
+    """The same with the noise, which stays what it is."""
+    return rrelu(ctx, x, *rest), noise
 
 
 @lowers("aten.prelu.default", "aten._prelu_kernel.default")

@@ -77,20 +77,23 @@ def istft(
     window: Tensor | None,
     center: bool,
     normalized: bool,
-    onesided: bool | None,
+    _onesided: bool | None,
     _length: object,
-    return_complex: bool,
+    _return_complex: bool,
 ) -> Tensor:
-    """Transforms back, windows again, adds what overlaps and divides by the sum of the squared windows there."""
+    """Transforms back, windows again, adds what overlaps and divides by the sum of the squared windows there.
+
+    A real signal is made from one half of a spectrogram; torch leaves the other half, where it is given, unread.
+    """
     n = number(n_fft, "n_fft")
     stride = n // 4 if hop is None else number(hop, "hop_length")
     weight = _window(n, n if length is None else number(length, "win_length"), window)
-    half = not return_complex if onesided is None else onesided
     if not x.dtype.is_complex:
         raise ctx.refuse("istft takes a complex spectrogram")
     frames, kind = x.shape[-1], ctx.dtype
-    turned = ctx.compute([*x.shape[:-2], frames, x.shape[-2]], lambda *i: x.at([*i[:-2], i[-1], i[-2]]), "turned")
-    steps = (Step(turned.rank - 1, n, n, real=half and not kind.is_complex),)
+    read = n if kind.is_complex else n // 2 + 1
+    turned = ctx.compute([*x.shape[:-2], frames, read], lambda *i: x.at([*i[:-2], i[-1], i[-2]]), "turned")
+    steps = (Step(turned.rank - 1, n, n, real=not kind.is_complex),)
     signals = Transform(steps, INVERSE, 1 if normalized else 2).apply(ctx, turned)
     whole = size((index(frames) - 1) * stride + n)
     along = Window(whole, frames, n, stride)
