@@ -10,7 +10,7 @@ from torch import nn
 
 from tpopt.backend.binding import Binder
 from tpopt.backend.profile import Profiler
-from tpopt.choose.candidate import Candidates
+from tpopt.choose.candidate import Candidates, Price
 from tpopt.choose.choose import gather
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
@@ -49,7 +49,7 @@ class Priced:
         x: torch.Tensor = X,
         dynamic: Any = None,
         spoil: Any = None,
-        **sizes: int,
+        deadline: float = float("inf"),
     ) -> None:
         self.traced: Traced = trace(Wrapped(function, CONV).eval(), (x,), dynamic_shapes=dynamic)
         cleaned = registry().parse("default").run(self.traced.algebra, Trace())
@@ -59,8 +59,9 @@ class Priced:
         binder = Binder({**self.traced.weights})
         self.profiler = Counted({self.traced.original.inputs[0].name: x}, binder)
         self.records = Records(tmp / "records.json", "here")
+        sizes = {s.name: x.shape[0] for s in self.traced.algebra.symbols}
         model = ModelPrices(self.traced.algebra, sizes)
-        self.pricer = Pricer(model, self.records, binder, sizes, self.profiler)
+        self.pricer = Pricer(model, self.records, binder, sizes, self.profiler, deadline)
         self.prices = self.pricer.run(self.found)
 
 
@@ -101,11 +102,17 @@ def test_a_view_costs_its_call_and_is_not_measured(tmp_path: Path):
 
 def test_sizes_are_part_of_what_a_record_stands_for(tmp_path: Path):
     batch = ({0: torch.export.Dim("b", min=1, max=64)},)
-    wide = {"dynamic": (batch,), "x": X.repeat(4, 1, 1, 1)}
-    first = Priced(tmp_path, **wide, s0=4)
-    symbols = [s.name for s in first.traced.algebra.symbols]
-    key = first.pricer.record_key(next(c for c in first.found.admitted if c.name == "relu:original"))
-    assert key.endswith(f" at {symbols[0]}={first.pricer.sizes.get(symbols[0], '?')}")
+    made = Priced(tmp_path, dynamic=(batch,), x=X.repeat(4, 1, 1, 1))
+    (symbol,) = made.traced.algebra.symbols
+    key = made.pricer.record_key(next(c for c in made.found.admitted if c.name == "relu:original"))
+    assert key.endswith(f" at {symbol.name}={4 * X.shape[0]}")
+
+
+def test_after_the_deadline_the_model_says_what_records_do_not(tmp_path: Path):
+    made = Priced(tmp_path, deadline=0.0)
+    assert made.profiler.asked == []
+    assert made.prices == {c.key: Price(made.pricer.model.price(c)) for c in made.found.admitted}
+    assert all(p.measured and p.predicted is not None for p in Priced(tmp_path / "later").prices.values())
 
 
 def test_a_candidate_that_fails_is_refused_and_its_equal_keeps_its_price(tmp_path: Path):

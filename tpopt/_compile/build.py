@@ -14,11 +14,12 @@ from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
 from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
-from tpopt.backend.machine import machine_fingerprint, synchronizer
+from tpopt.backend.machine import machine_fingerprint, measured_balance, synchronizer
 from tpopt.backend.profile import Profiler
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
+from tpopt.cost_models.roofline import RooflineModel
 from tpopt.errors import TpoptError, UnsupportedModel, VerificationFailed
 from tpopt.frontend import Traced, trace
 from tpopt.ir import Index, Program, Symbol
@@ -142,7 +143,8 @@ def _choose(
     records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
     profiler = Profiler(values, binder, synchronizer(device)) if measured else None
-    model = ModelPrices(traced.algebra, attempt.sizes)
+    roofline = RooflineModel(measured_balance(device, records)) if measured else RooflineModel()
+    model = ModelPrices(traced.algebra, attempt.sizes, roofline)
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
     chosen = choose(traced.original, attempt.forms, found, pricer)

@@ -149,7 +149,7 @@ def _cover(attempt: Attempt, choice: Choice, name: str, rows: list[Any], picked:
         candidates.append(
             CandidateRow(
                 name=row.name, kind=row.kind, price_us=price.us, low_us=price.low, high_us=price.high,
-                predicted_us=None if price.measured else price.us, status="chosen" if chosen else "lost",
+                predicted_us=price.predicted if price.measured else price.us, status="chosen" if chosen else "lost",
                 reason="" if chosen else _why_lost(choice),
             )
         )  # fmt: skip

@@ -28,7 +28,8 @@ def assemble(
 
 def _step(candidate: Candidate, price: Price) -> Step:
     measured = price.us if price.measured else None
-    return Step(_placed(candidate), candidate.kind, candidate.name, price.us, measured)
+    predicted = price.us if price.predicted is None else price.predicted
+    return Step(_placed(candidate), candidate.kind, candidate.name, predicted, measured)
 
 
 def _placed(candidate: Candidate) -> Stage:

@@ -52,6 +52,7 @@ class Price:
     low: float | None = None
     high: float | None = None
     measured: bool = False
+    predicted: float | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 
 from tpopt.backend.library import library_candidates
+from tpopt.backend.library.torch_stage import bridge_candidates
 from tpopt.backend.plan import Plan
 from tpopt.choose.assemble import assemble
 from tpopt.choose.candidate import Candidate, Candidates, Price, Value
@@ -41,6 +42,7 @@ def gather(
     found = Candidates()
     original_candidates(original, found)
     _offers(forms, found, device)
+    bridge_candidates(forms, found)
     _exclude(found, (*forms, original), exclude)
     layout_candidates({n: t for program in (*forms, original) for n, t in program.tensors.items()}, found)
     return found

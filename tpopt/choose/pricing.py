@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -60,6 +61,10 @@ class Pricer:
                 fresh.setdefault(self.record_key(candidate), call)
         if not fresh:
             return
+        if time.perf_counter() >= self.deadline:
+            for candidate in group:
+                self.prices.setdefault(candidate.key, Price(self.model.price(candidate)))
+            return
         for key, (us, low, high, rounds) in self.profiler.measure(fresh, self.deadline).items():
             self.records.put(key, Record(us, low, high, rounds))
         for candidate in group:
@@ -92,7 +97,7 @@ class Pricer:
             self.prices[candidate.key] = Price(VIEW_US)
         record = self.records.get(self.record_key(candidate))
         if record is not None and candidate.key not in self.prices:
-            self.prices[candidate.key] = Price(record.us, record.low, record.high, measured=True)
+            self.prices[candidate.key] = Price(record.us, record.low, record.high, True, self.model.price(candidate))
         return candidate.key in self.prices
 
     def record_key(self, candidate: Candidate) -> str:

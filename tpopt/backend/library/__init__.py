@@ -18,9 +18,9 @@ from tpopt.ir import Program
 @cache
 def binders() -> Mapping[str, KernelBinder]:
     """Binders of every implementation by name."""
-    from tpopt.backend.library import attention, convolution, gemm, layout, linear, pads, views
+    from tpopt.backend.library import attention, convolution, gemm, layout, linear, pads, torch_stage, views
 
-    families = (attention, convolution, gemm, layout, linear, pads, views)
+    families = (attention, convolution, gemm, layout, linear, pads, torch_stage, views)
     return MappingProxyType({name: binder for family in families for name, binder in family.BINDERS.items()})
 
 
