@@ -9,6 +9,7 @@ from tpopt.frontend import registry
 from tpopt.frontend.coverage import MOST_GROWTH, MOST_WORK, Coverage, Row, core_overloads, coverage
 from tpopt.frontend.coverage.calls import call
 from tpopt.frontend.coverage.comparison import failure, opaque_calls, traced_call
+from tpopt.frontend.coverage.effort import growth
 from tpopt.frontend.coverage.opinfo import recorded_calls
 from tpopt.frontend.coverage.others import OTHERS
 from tpopt.frontend.coverage.samples import SAMPLES
@@ -47,7 +48,7 @@ def test_every_lowering_is_of_an_operator_that_torch_has():
 def test_a_lowered_operator_passes_and_an_opaque_one_says_why():
     relu, nonzero = coverage(only=["aten.relu.default", "aten.nonzero.default"]).rows
     assert (relu.status, relu.passed, relu.defect) == ("algebra", relu.tried, "")
-    assert relu.work == (0.5, 0.5)
+    assert (relu.work, relu.growth) == ((0.5, 0.5), 0.0)
     assert (nonzero.status, nonzero.algebra) == ("opaque", 0)
     assert nonzero.reason == "aten.nonzero.default has no lowering and no decomposition"
 
@@ -116,20 +117,35 @@ def test_a_quadratic_lowering_does_too_much_work(name, quadratic, lowered):
 
 
 @pytest.mark.parametrize(
-    ("work", "excess"),
+    ("changes", "excess"),
     [
-        ((2.0, 2.0), ""),
-        ((1.0, 2.01), "2.01 times ATen's work"),
-        ((2.01, 1.0), "2.01 times ATen's work"),
-        ((0.1, 0.4), "work grows by 1.00 in the exponent faster than ATen's"),
-        ((0.5, 0.7), ""),
-        ((0.0, 0.0), ""),
-        ((), ""),
+        ({"work": (2.0, 2.0), "growth": 0.25}, ""),
+        ({"work": (1.0, 2.001)}, "2.00 times ATen's work"),
+        ({"work": (2.01, 1.0)}, "2.01 times ATen's work"),
+        ({"growth": 0.32}, "work grows by 0.32 in the exponent faster than ATen's"),
+        ({"work": ()}, ""),
     ],
 )
-def test_work_is_bounded_at_both_sizes_and_in_its_growth(work, excess):
-    assert row(work=work).excess == excess
+def test_work_is_bounded_at_both_sizes_and_in_its_growth(changes, excess):
+    assert row(**changes).excess == excess
+
+
+@pytest.mark.parametrize(
+    ("ratios", "exponent"), [((0.1, 0.4), 1), ((0.5, 0.5), 0), ((2.0, 0.5), -1), ((0.0, 0.0), 0), ((3.58, 5.58), 0.32)]
+)
+def test_growth_is_an_exponent_of_the_size(ratios, exponent):
+    assert growth(ratios) == pytest.approx(exponent, abs=0.001)
     assert MOST_GROWTH < 0.32  # one more logarithm, from 12 to 48
+
+
+def test_an_expression_that_is_longer_at_a_larger_size_shows_in_the_growth(lowered):
+    def unrolled(ctx, x):
+        return ctx.pointwise(lambda i, j: apply("add", *(apply("max", x[i, k], x[i, j]) for k in range(x.shape[1]))))
+
+    lowered("aten.relu.default", unrolled)
+    (found,) = coverage(check=False, only=["aten.relu.default"]).rows
+    assert found.work == (0.5, 0.5)
+    assert 0.9 < found.growth < 1.2
 
 
 def test_an_opaque_call_is_found_wherever_it_stands():
@@ -190,7 +206,7 @@ def test_the_document_has_the_summary_and_every_row():
     }  # fmt: skip
     assert document["rows"][1] == {
         "overload": "aten.f.default", "core": True, "tried": 2, "algebra": 2, "passed": 1, "work": [1.0, 1.0],
-        "reason": "", "failure": "it differs", "status": "algebra", "defect": "wrong: it differs",
+        "reason": "", "failure": "it differs", "growth": 0.0, "status": "algebra", "defect": "wrong: it differs",
     }  # fmt: skip
 
 

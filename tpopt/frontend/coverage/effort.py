@@ -1,12 +1,13 @@
 """How much work an operator's algebra does, beside ATen's own.
 
 The unit is a step: one element that a stage writes, or one that a reduction takes in, whatever the expression there.
+What an expression computes counts where growth is concerned: one that is longer at a larger size shows there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch.utils import _pytree as pytree
@@ -14,11 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tpopt.frontend.coverage.calls import Call, Called, tensors_of
 from tpopt.frontend.coverage.inner_work import INNER_WORK
+from tpopt.frontend.coverage.table import SIZES
 from tpopt.ir import DENSE, Compute, Cond, Iter, Kernel, Program, Reduce, Scan, Scatter, Sort, Stage, TopK
 from tpopt.ir.aten import resolve
 from tpopt.ir.index import IndexLike, evaluate, index, walk_atoms
 from tpopt.ir.terms import Scalar
 from tpopt.ir.walk import own_indices, postorder
+from tpopt.ir.work import stage_work
 
 Sizes = Mapping[str, int]
 
@@ -26,6 +29,25 @@ Sizes = Mapping[str, int]
 def steps(program: Program, sizes: Sizes) -> int:
     """Points of the loops of a program's stages, copies among them, and of each distinct reduction within them."""
     return sum(_stage(s, sizes) for s in program.stages)
+
+
+def operations(program: Program, sizes: Sizes) -> int:
+    """Arithmetic operations of a program, multiply-adds as one; of a transform its steps."""
+    return sum(_operations(s, sizes) for s in program.stages)
+
+
+def _operations(stage: Stage, sizes: Sizes) -> int:
+    if isinstance(stage, Kernel) and "fft" in stage.implementation:
+        return _stage(stage, sizes)
+    found = stage_work(stage, sizes)
+    return found.macs + found.flops
+
+
+def growth(ratios: Sequence[float]) -> float:
+    """Exponent of the size by which a ratio grows from the first of :data:`SIZES` to the last; 0 where one is 0."""
+    if not all(ratios):
+        return 0.0
+    return math.log(ratios[-1] / ratios[0]) / math.log(SIZES[-1] / SIZES[0])
 
 
 def _stage(stage: Stage, sizes: Sizes) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from tpopt.errors import InvalidProgram, TpoptError
 from tpopt.frontend.coverage.calls import Call
 from tpopt.frontend.coverage.comparison import failure, opaque_calls, traced_call
-from tpopt.frontend.coverage.effort import aten_steps, steps
+from tpopt.frontend.coverage.effort import aten_steps, growth, operations, steps
 from tpopt.frontend.coverage.opinfo import recorded_calls, sample_entries
 from tpopt.frontend.coverage.others import OTHERS
 from tpopt.frontend.coverage.samples import SAMPLES, Make
@@ -51,7 +52,8 @@ def coverage(
     core = core_overloads()
     names = tuple(only) if only is not None else (*core, *(t for t in sorted(lowerings()) if t not in core))
     rows: list[Row] = []
-    with _settled():
+    with warnings.catch_warnings(), _settled():
+        warnings.simplefilter("ignore")  # what torch says about its own samples
         calls = recorded_calls(names, namesakes=only is not None)
         for number, name in enumerate(names):
             if progress is not None:
@@ -107,15 +109,14 @@ def _row(name: str, core: bool, calls: Iterable[Call], check: bool) -> Row:
     tally = _Tally(name, check)
     for call in calls:
         tally.take(call)
-    work: list[float] = []
     make = SAMPLES.get(name) or OTHERS.get(name)
-    for size in SIZES if make is not None else ():
-        call = _sized(make, size)
-        traced = tally.take(call)
-        if traced is not None:
-            work.append(round(steps(traced.algebra, {}) / aten_steps(name, call), 2))
-    measured = tuple(work) if len(work) == len(SIZES) else ()
-    return Row(name, core, tally.tried, tally.algebra, tally.passed, measured, tally.reason, tally.failure)
+    taken = [] if make is None else [(c, tally.take(c)) for c in (_sized(make, size) for size in SIZES)]
+    both = [(t.algebra, aten_steps(name, c)) for c, t in taken if t is not None]
+    if len(both) < len(SIZES):
+        return Row(name, core, tally.tried, tally.algebra, tally.passed, (), tally.reason, tally.failure)
+    work, operated = (tuple(count(p, {}) / aten for p, aten in both) for count in (steps, operations))
+    faster = max(growth(work), growth(operated))
+    return Row(name, core, tally.tried, tally.algebra, tally.passed, work, tally.reason, tally.failure, faster)
 
 
 def _sized(make: Make, size: int) -> Call:

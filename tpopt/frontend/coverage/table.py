@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +21,8 @@ class Row:
     """One operator: how many of its sample calls are algebra, how many of those agree with torch, and at what work.
 
     ``work`` is the algebra's work over ATen's on our own sample at each of :data:`SIZES`, empty where that is not
-    algebra; ``reason`` says why a sample stayed whole, ``failure`` how one that is algebra differs from torch.
+    algebra; ``growth`` is the exponent of the size by which it grows faster than ATen's. ``reason`` says why a sample
+    stayed whole, ``failure`` how one that is algebra differs from torch.
     """
 
     overload: str
@@ -33,6 +33,7 @@ class Row:
     work: tuple[float, ...]
     reason: str = ""
     failure: str = ""
+    growth: float = 0.0
 
     @property
     def status(self) -> str:
@@ -43,13 +44,6 @@ class Row:
         if not self.tried:
             return "untried"
         return "algebra" if self.algebra and (self.work or not self.core) else "opaque"
-
-    @property
-    def growth(self) -> float:
-        """Exponent of the size by which the algebra's work grows faster than ATen's."""
-        if len(self.work) < 2 or not all(self.work):
-            return 0.0
-        return math.log(self.work[-1] / self.work[0]) / math.log(SIZES[-1] / SIZES[0])
 
     @property
     def excess(self) -> str:
@@ -107,8 +101,7 @@ class Coverage:
 
     def to_dict(self) -> dict[str, Any]:
         """The summary and the rows, ready for JSON."""
-        rows = [{**asdict(r), "work": list(r.work), "status": r.status, "defect": r.defect} for r in self.rows]
-        return {**self.summary(), "rows": rows}
+        return {**self.summary(), "rows": [_row(r) for r in self.rows]}
 
     def __str__(self) -> str:
         header = ("status", "algebra", "passed", "work", "operator", "")
@@ -131,3 +124,8 @@ class Coverage:
         work = " ".join(f"{w:.2f}" for w in row.work)
         passed = f"{row.passed}/{row.algebra}" if self.checked else "-"
         return row.status, f"{row.algebra}/{row.tried}", passed, work, row.overload, row.defect or row.reason
+
+
+def _row(row: Row) -> dict[str, Any]:
+    numbers = {"work": [round(w, 4) for w in row.work], "growth": round(row.growth, 4)}
+    return {**asdict(row), **numbers, "status": row.status, "defect": row.defect}
