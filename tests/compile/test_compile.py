@@ -173,6 +173,22 @@ def test_verification_is_on_unless_turned_off(compiled, monkeypatch):
     assert not made.report.verification.passed
 
 
+def test_what_export_takes_apart_is_verified_up_to_rounding(compiled):
+    class Cross(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+        def forward(self, x, y):
+            return self.attention(x, y, y)
+
+    model, inputs = Cross().eval(), (torch.randn(2, 10, 16), torch.randn(2, 17, 16))
+    made = compiled(model, inputs)
+    assert (made.report.result.status, made.report.verification.passed) == ("optimized", True)
+    with torch.no_grad():
+        close(made(*inputs), model(*inputs))
+
+
 def interrupts(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 

@@ -62,9 +62,13 @@ def _row(result: Verification) -> VerificationRow:
 
 
 def _label(attempt: Attempt) -> Numerics:
-    """The loosest label among the picked candidates and the passes."""
+    """The loosest label among capture, the picked candidates and the passes.
+
+    Capture reassociates: what eager runs as one fused operator (``nn.MultiheadAttention`` in eval mode, say) export
+    takes apart.
+    """
     picked = attempt.choice.solution.picked if attempt.choice is not None else ()
-    return max([attempt.history.numerics, *(c.numerics for c in picked)])
+    return max([Numerics.REASSOCIATING, attempt.history.numerics, *(c.numerics for c in picked)])
 
 
 def _example(attempt: Attempt, traced: Traced, state: State) -> list[torch.Tensor]:
