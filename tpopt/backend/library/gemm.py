@@ -110,6 +110,7 @@ def bind_gemm(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call:
         looped = _looped(lead, p.stride(), q.stride())
         group = (prod(lead[looped:]),) if batch else ()
         first, second = (*group, matrix[0], depth), (*group, depth, matrix[1])
+        result: torch.Tensor
         if not looped:
             result = multiply(_matrices(p, first), _matrices(q, second))
         else:
