@@ -7,7 +7,7 @@ from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call, Ref
 from tpopt.backend.operators import function, inference, out_function, returns_one_tensor
 from tpopt.errors import InvalidProgram
-from tpopt.ir import Compute, DType, Opaque, Symbol, Tensor, index, iters
+from tpopt.ir import Compute, DType, Kernel, Opaque, Symbol, Tensor, index, iters
 from tpopt.ir.stages import Attribute
 
 X, Y = Tensor("x", (4, 6), DType.F32), Tensor("y", (4, 6), DType.F32)
@@ -106,3 +106,21 @@ def test_a_reference_is_found_wherever_it_stands():
     call = Call("f", print, (Ref("a"), [Ref("b"), [Ref("a"), 3]]), (("k", Ref("c")),), ("y",))
     assert call.refs() == ("a", "b", "c")
     assert call.fill(str.upper) == (["A", ["B", ["A", 3]]], {"k": "C"})
+
+
+Z = Tensor("z", (4, 3), DType.F32)
+LINEAR: tuple[tuple[str, Attribute], ...] = (
+    ("x_order", (0, 1)), ("w_order", (0, 1)), ("out_order", (0, 1)), ("rows", 1), ("columns", (3,)), ("depth", 6),
+    ("ones", 0), ("missing", ()), ("bias", None), ("binary", False), ("activation", ""),
+)  # fmt: skip
+
+
+def test_what_was_packed_for_candidates_that_lost_is_forgotten():
+    binder = Binder({"w": torch.randn(3, 6), "v": torch.randn(3, 6)})
+    stages = [Kernel((Z,), "onednn.linear", (X, Tensor(name, (3, 6), DType.F32)), (), LINEAR) for name in "wv"]
+    packed = [binder.bind(stage, {}).args[1] for stage in stages]
+    both = binder.packed_bytes
+    binder.keep_only(stages[:1], {})
+    assert 0 < binder.packed_bytes < both
+    assert binder.bind(stages[0], {}).args[1] is packed[0]
+    assert binder.bind(stages[1], {}).args[1] is not packed[1]

@@ -195,5 +195,6 @@ class _Respecialize:
                     verify_plan(fresh, special, self._state)
             except TpoptError:
                 continue
+            special.binder.keep_only((s.stage for s in special.plan.steps), fresh.sizes)
             return special
         return None

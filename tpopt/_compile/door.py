@@ -87,8 +87,11 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
         if built is None:
             return ResultRow(status="original", reason="interrupted before a verified program was ready"), None
         result = ResultRow(status="optimized", reason="interrupted during the final race; the verified program is kept")
+    if result.status != "optimized":
+        return result, None
     chosen = attempt.built or built
-    return result, chosen.callable if result.status == "optimized" else None
+    chosen.specialization.binder.keep_only((s.stage for s in chosen.plan.steps), attempt.sizes)
+    return result, chosen.callable
 
 
 def _in_signature_order(model: torch.nn.Module, kwargs: dict[str, Any]) -> dict[str, Any]:

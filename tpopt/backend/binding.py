@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -32,12 +32,21 @@ class Binder:
     def __init__(self, weights: Mapping[str, torch.Tensor]) -> None:
         self.weights = dict(weights)
         self._packed: dict[tuple[Any, ...], Any] = {}
+        self._asked: dict[tuple[Any, ...], None] = {}
 
     def packed(self, key: tuple[Any, ...], build: Callable[[], Any]) -> Any:
         """What ``build`` returned the first time this key was asked for."""
+        self._asked[key] = None
         if key not in self._packed:
             self._packed[key] = build()
         return self._packed[key]
+
+    def keep_only(self, stages: Iterable[Stage], sizes: Mapping[str, int]) -> None:
+        """Forgets what was packed for any but these stages: candidates that lost leave nothing behind."""
+        self._asked.clear()
+        for stage in stages:
+            self.bind(stage, sizes)
+        self._packed = {key: self._packed[key] for key in self._asked}
 
     @property
     def packed_bytes(self) -> int:

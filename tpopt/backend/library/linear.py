@@ -160,7 +160,8 @@ def _add(program: Program, found: Candidates, match: Contraction, form: _Form, e
     needs = tuple(Value(t.name) for t in dict.fromkeys(reads) if t not in program.weights)
     produces = (Value(epilogue.out.name),)
     found.add(Candidate(name, KIND, stage, needs, produces, kernel_key(stage, ""), Numerics.REASSOCIATING, covers))
-    if not epilogue.stages and torch._C.has_mkl and _row_count(match.left.tensor, form.depth):
+    has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    if not epilogue.stages and has_mkl and _row_count(match.left.tensor, form.depth):
         other = replace(stage, implementation="mkl.linear")
         key = kernel_key(other, "")
         found.add(Candidate(f"{name}:mkl", MKL, other, needs, produces, key, Numerics.REASSOCIATING, covers))
