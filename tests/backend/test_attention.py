@@ -50,9 +50,24 @@ def test_attention_written_out_is_one_call(form: str, lead: tuple[int, ...]):
     made = offer(attend(scores), *qkv(*lead), parts=(Const(mask),))
     if form == "visible" and len(lead) < 2:
         made = offer(attend(scores), *qkv(*lead), parts=(Const(mask[0, 0]),))
+    candidates = made.named("attention")
+    assert [c.stage.implementation for c in candidates] == ["attention.sdpa", "attention.products"]
+    for candidate in candidates:
+        torch.testing.assert_close(made.run(candidate), made.expected(), rtol=2e-5, atol=2e-5, check_stride=False)
+        assert candidate.produces[0].name == made.cleaned.outputs[0].name
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_the_attention_of_torch_is_taken_apart_into_products(scale: float | None):
+    made = offer(lambda q, k, v: nn.functional.scaled_dot_product_attention(q, k, v, scale=scale), *qkv(2, 3))
     (candidate,) = made.named("attention")
+    assert candidate.stage.implementation == "attention.products"
     torch.testing.assert_close(made.run(candidate), made.expected(), rtol=2e-5, atol=2e-5, check_stride=False)
-    assert candidate.produces[0].name == made.cleaned.outputs[0].name
+
+
+def test_causal_attention_of_torch_stays_whole():
+    made = offer(lambda q, k, v: nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), *qkv(2, 3))
+    assert made.named("attention") == []
 
 
 def test_heads_that_are_slices_of_one_product_are_viewed():
@@ -61,11 +76,10 @@ def test_heads_that_are_slices_of_one_product_are_viewed():
         return (torch.softmax(q @ k.transpose(-2, -1), -1) @ v).transpose(1, 2).reshape(2, 7, 32)
 
     made = offer(packed, torch.randn(2, 7, 96))
-    (candidate,) = made.named("attention")
-    assert [v.name for v in candidate.needs] == ["args_0"]
-    with torch.no_grad():
+    for candidate in made.named("attention"):
+        assert [v.name for v in candidate.needs] == ["args_0"]
         found = made.run(candidate).transpose(1, 2).reshape(2, 7, 32)
-    torch.testing.assert_close(found, made.expected(), rtol=2e-5, atol=2e-5)
+        torch.testing.assert_close(found, made.expected(), rtol=2e-5, atol=2e-5)
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor, str]] = {
@@ -86,3 +100,10 @@ def test_what_torch_would_compute_otherwise_is_left_alone(case: str):
     made = offer(attend(scores), *qkv(2, 3), parts=(Const(mask),))
     assert made.named("attention") == []
     assert any(r.startswith(reason) for r in made.reasons())
+
+
+def test_masks_have_the_type_of_the_scores():
+    scores, mask = FORMS["hidden"]
+    made = offer(attend(scores), *(t.double() for t in qkv(2, 3)), parts=(Const(mask),))
+    for candidate in made.named("attention"):
+        torch.testing.assert_close(made.run(candidate), made.expected())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,40 +20,71 @@ from tpopt.backend.operators import function
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
 from tpopt.ir import Compute, Iter, Kernel, Program, index
+from tpopt.ir.aten import torch_dtype
+from tpopt.ir.digest import kernel_program
 from tpopt.ir.index import evaluate
 from tpopt.rewrite.numerics import Numerics
 
 KIND = "attention"
+SDPA, PRODUCTS = "attention.sdpa", "attention.products"
 ONE = Iter("one", 1)
 """Stands for an axis of extent 1 that is read at 0."""
 
 
 def candidates(program: Program, found: Candidates) -> None:
-    """Adds a candidate for every product of a softmax of a product, with a scale and a constant mask between."""
+    """Adds candidates for every product of a softmax of a product, with a scale and a constant mask between.
+
+    Written out, it may become one call of torch's attention, or two batched products and a softmax; torch's attention
+    itself is taken apart into the latter.
+    """
     for stage in program.stages:
-        match = match_contraction(stage) if isinstance(stage, Compute) else "it is no sum"
-        if isinstance(match, str) or match.bias is not None or not match.out.dtype.is_float:
-            continue
-        for product in (match, match.swapped()):
-            weights = match_weights(program, product.left.tensor)
-            if isinstance(weights, Weights):
-                _add(program, found, product, weights)
-                break
-            if weights != NO_SOFTMAX:
-                found.refuse(f"{match.out.name}:attention", KIND, (match.out.name,), weights)
+        if isinstance(stage, Kernel) and stage.implementation == "attention" and isinstance(stage.defines[-1], Compute):
+            inner = kernel_program(stage)
+            _match(inner, found, stage.defines[-1], program, (PRODUCTS,))
+        elif isinstance(stage, Compute):
+            _match(program, found, stage, program, (SDPA, PRODUCTS))
 
 
-def _add(program: Program, found: Candidates, product: Contraction, weights: Weights) -> None:
+def _match(
+    inner: Program, found: Candidates, stage: Compute, program: Program, implementations: tuple[str, ...]
+) -> None:
+    match = match_contraction(stage)
+    if isinstance(match, str) or match.bias is not None or not match.out.dtype.is_float:
+        return
+    for product in (match, match.swapped()):
+        weights = match_weights(inner, product.left.tensor)
+        if isinstance(weights, Weights):
+            _add(program, found, product, weights, implementations)
+            return
+        if weights != NO_SOFTMAX:
+            found.refuse(f"{match.out.name}:attention", KIND, (match.out.name,), weights)
+
+
+def _add(
+    program: Program, found: Candidates, product: Contraction, weights: Weights, implementations: tuple[str, ...]
+) -> None:
     stages = (*weights.stages, product.stage)
     name, covers = f"{product.out.name}:attention", tuple(o.name for s in stages for o in s.outs)
     roles = _roles(product, weights)
     reason = roles if isinstance(roles, str) else _objection(program, weights.mask)
     if isinstance(roles, str) or reason:
         return found.refuse(name, KIND, covers, reason)
-    query, key = roles["query"], roles["key"]
     mask = weights.mask
-    reads = (query.tensor, key.tensor, product.right.tensor, *(() if mask is None else (mask.read.tensor,)))
-    parameters: tuple[tuple[str, Any], ...] = (
+    masks = () if mask is None else (mask.read.tensor,)
+    reads = (roles["query"].tensor, roles["key"].tensor, product.right.tensor, *masks)
+    needs = tuple(Value(t.name) for t in dict.fromkeys(reads) if t not in set(program.weights))
+    made = (Value(product.out.name),)
+    for implementation in implementations:
+        kernel = Kernel((product.out,), implementation, reads, stages, _parameters(product, weights, roles))
+        label = name if implementation == SDPA else f"{name}:products"
+        price = kernel_key(kernel, "")
+        found.add(Candidate(label, KIND, kernel, needs, made, price, Numerics.REASSOCIATING, covers))
+    return None
+
+
+def _parameters(product: Contraction, weights: Weights, roles: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    mask = weights.mask
+    return (
         *((f"{role}_at", roles[role].indices) for role in ("query", "key")),
         ("value_at", product.right.indices),
         *((f"{role}_loops", tuple(index(i) for i in roles[f"{role}_loops"])) for role in ("query", "key", "value")),
@@ -63,11 +94,6 @@ def _add(program: Program, found: Candidates, product: Contraction, weights: Wei
         ("mask_at", () if mask is None else mask.read.indices),
         ("mask_loops", () if mask is None else tuple(index(i) for i in mask.stage.loops)),
     )
-    kernel = Kernel((product.out,), "attention.sdpa", reads, stages, parameters)
-    needs = tuple(Value(t.name) for t in dict.fromkeys(reads) if t not in set(program.weights))
-    made, price = (Value(product.out.name),), kernel_key(kernel, "")
-    found.add(Candidate(name, KIND, kernel, needs, made, price, Numerics.REASSOCIATING, covers))
-    return None
 
 
 def _roles(product: Contraction, weights: Weights) -> dict[str, Any] | str:
@@ -117,28 +143,56 @@ def _objection(program: Program, mask: Mask | None) -> str:
 
 
 def bind_attention(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call:
-    """``attention.sdpa``: strided views of query, key and value as [batch, heads, length, width], one library call."""
+    """``attention.sdpa`` and ``attention.products``: strided views of query, key and value, then torch's kernels."""
     own: dict[str, Any] = dict(stage.parameters)
     views = [
         StridedView.of(own[f"{role}_at"], iterators(own[f"{role}_loops"]), sizes) for role in ("query", "key", "value")
     ]
+    fused = stage.implementation == SDPA
     mask = None
     if own["mask"]:
         view = StridedView.of(own["mask_at"], iterators(own["mask_loops"]), sizes)
         weight = binder.weights[stage.reads[3].name]
-        mask = binder.packed(("attention", stage.reads[3].name, view), partial(_mask, weight, view, own["mask"]))
+        dtype = torch_dtype(stage.outs[0].dtype)
+        build = (
+            partial(_mask, weight, view, own["mask"]) if fused else partial(_added, weight, view, own["mask"], dtype)
+        )
+        mask = binder.packed((stage.implementation, stage.reads[3].name, view), build)
     shape = [evaluate(index(e), sizes) for e in stage.outs[0].shape]
-    order, scale = own["out_order"], own["scale"]
-    call = function("aten.scaled_dot_product_attention.default")
+    order, lead = own["out_order"], (*views[0].shape[:-1], views[2].shape[-1])
+    compute = (_fused if fused else _products)(mask, own["scale"])
 
     def attend(*operands: torch.Tensor) -> torch.Tensor:
-        query, key, value = (_four(view(t)) for view, t in zip(views, operands, strict=True))
-        result: torch.Tensor = call(query, key, value, mask, 0.0, False, scale=scale)
-        lead = views[0].shape[:-1]
-        return result.reshape(*lead, views[2].shape[-1]).permute(order).reshape(shape)
+        result = compute(*(view(t) for view, t in zip(views, operands, strict=True)))
+        return result.reshape(lead).permute(order).reshape(shape)
 
     refs = tuple(Ref(t.name) for t in stage.reads[:3])
-    return Call("attention", attend, refs, (), (stage.outs[0].name,))
+    return Call("attention" if fused else "attention as products", attend, refs, (), (stage.outs[0].name,))
+
+
+def _fused(mask: torch.Tensor | None, scale: float) -> Callable[..., torch.Tensor]:
+    """One call of torch's attention on [batch, heads, length, width]."""
+    call = function("aten.scaled_dot_product_attention.default")
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = call(_four(query), _four(key), _four(value), mask, 0.0, False, scale=scale)
+        return result
+
+    return attend
+
+
+def _products(mask: torch.Tensor | None, scale: float) -> Callable[..., torch.Tensor]:
+    """Two batched products around a softmax: for short sequences, whose scores fit into the cache."""
+    multiply, softmax, scores = (function(f"aten.{n}.default") for n in ("bmm", "_softmax", "baddbmm"))
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        q, k, v = (t.reshape(-1, *t.shape[-2:]) for t in (query, key, value))
+        base = q.new_empty((1, 1, 1)) if mask is None else mask
+        weights = softmax(scores(base, q, k.transpose(1, 2), beta=0 if mask is None else 1, alpha=scale), -1, False)
+        result: torch.Tensor = multiply(weights, v)
+        return result
+
+    return attend
 
 
 def _four(tensor: torch.Tensor) -> torch.Tensor:
@@ -157,4 +211,14 @@ def _mask(weight: torch.Tensor, view: StridedView, mode: str) -> torch.Tensor:
     return _four(view(seen.detach()))
 
 
-BINDERS = {"attention.sdpa": bind_attention}
+def _added(weight: torch.Tensor, view: StridedView, mode: str, dtype: torch.dtype) -> torch.Tensor:
+    """The mask as numbers over [batches, queries, keys]: minus infinity where a key is hidden."""
+    seen = view(weight.detach())
+    if mode != "added":
+        hidden = seen if mode == "hidden" else torch.logical_not(seen)
+        seen = hidden.new_zeros((), dtype=dtype).masked_fill(hidden, -math.inf)
+    whole = all(stride == 0 or extent == 1 for stride, extent in zip(seen.stride()[:-2], seen.shape[:-2], strict=True))
+    return seen[(0,) * (seen.dim() - 2)][None].contiguous() if whole else seen.reshape(-1, *seen.shape[-2:])
+
+
+BINDERS = {SDPA: bind_attention, PRODUCTS: bind_attention}

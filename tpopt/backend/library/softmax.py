@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tpopt.backend.library.contraction import Contraction, match_contraction
 from tpopt.backend.library.epilogue import at_point
@@ -91,11 +91,11 @@ def _scores(program: Program, tensor: Tensor, stages: tuple[Compute, ...]) -> We
         stage = _single(program, tensor)
         if stage is None:
             return "what softmax takes is no product"
-        product = match_contraction(stage)
+        product, factor = _product(stage)
         if isinstance(product, Contraction):
             if product.bias is not None:
                 return "the scores have a bias of their own"
-            return Weights(product, scale, mask, (stage, *stages))
+            return Weights(product, scale * factor, mask, (stage, *stages))
         step = _scaled(stage) or _masked(program, stage)
         if step is None:
             return "between the scores and softmax is more than a scale and a constant mask"
@@ -107,6 +107,14 @@ def _scores(program: Program, tensor: Tensor, stages: tuple[Compute, ...]) -> We
         else:
             scale *= change
         tensor, stages = source, (stage, *stages)
+
+
+def _product(stage: Compute) -> tuple[Contraction | str, float]:
+    """The product that a stage computes, and the number that it multiplies every element with."""
+    match stage.bodies[0]:
+        case Apply("mul", (Reduce() as sums, Const(value=by))) | Apply("mul", (Const(value=by), Reduce() as sums)):
+            return match_contraction(replace(stage, bodies=(sums,))), float(by.real)
+    return match_contraction(stage), 1.0
 
 
 def _scaled(stage: Compute) -> tuple[Tensor, float] | None:
