@@ -15,9 +15,9 @@ from tpopt.frontend import trace
 X = torch.randn(2, 6, 8, 8)
 
 
-def candidates(function: Any, *parts: nn.Module, x: torch.Tensor = X) -> list[Candidate]:
+def candidates(function: Any, *parts: nn.Module, x: torch.Tensor = X, device: str = "cpu") -> list[Candidate]:
     found = Candidates()
-    original_candidates(trace(Wrapped(function, *parts).eval(), (x,)).original, found)
+    original_candidates(trace(Wrapped(function, *parts).eval(), (x,)).original, found, device)
     return found.admitted
 
 
@@ -89,3 +89,9 @@ def test_both_conversions_are_offered_for_whatever_somebody_wants_in_channels_la
         "relu:to-channels_last (layout): relu -> relu@channels_last",
         "relu:to-row-major (layout): relu@channels_last -> relu",
     ]
+
+
+@pytest.mark.parametrize(("device", "layouts"), [("cpu", [""]), ("cuda", ["", CHANNELS_LAST])])
+def test_a_convolution_itself_keeps_channels_last_on_cuda_alone(device: str, layouts: list[str]):
+    found = candidates(lambda m, x: m(x), nn.Conv2d(6, 4, 3), device=device)
+    assert [c.produces[0].layout for c in found] == layouts

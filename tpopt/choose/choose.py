@@ -40,7 +40,7 @@ def gather(
     ``forms`` are programs over the same tensors (:func:`tpopt.rewrite.forms`); what several of them offer counts once.
     """
     found = Candidates()
-    original_candidates(original, found)
+    original_candidates(original, found, device)
     _offers(forms, found, device)
     bridge_candidates(forms, found)
     _exclude(found, (*forms, original), exclude)

@@ -20,6 +20,8 @@ _KEEPS_CHANNELS_LAST = frozenset(
     """.split()
 )
 """Operators whose ATen kernels take and yield channels-last without a conversion (seen in torch 2.13's CPU kernels)."""
+_KEEPS_IT_ON_CUDA = frozenset("conv2d.default convolution.default conv_transpose2d.input".split())
+"""What cuDNN computes in channels-last as it computes row-major; on the CPU, oneDNN's own candidates do."""
 _VIEWS = frozenset(
     """
     view.default _unsafe_view.default reshape.default permute.default transpose.int t.default squeeze.dim
@@ -30,8 +32,9 @@ _VIEWS = frozenset(
 )
 
 
-def original_candidates(original: Program, found: Candidates) -> None:
+def original_candidates(original: Program, found: Candidates, device: str = "cpu") -> None:
     """Adds a candidate for every stage of the original program, in program order."""
+    keeps = _KEEPS_CHANNELS_LAST | (_KEEPS_IT_ON_CUDA if device == "cuda" else frozenset())
     weights = set(original.weights)
     for stage in original.stages:
         if not isinstance(stage, Opaque):
@@ -55,7 +58,7 @@ def original_candidates(original: Program, found: Candidates) -> None:
                 free=free,
             )
         )
-        if short in _KEEPS_CHANNELS_LAST and _all_images(reads) and _all_images(stage.outs[:1]):
+        if short in keeps and _all_images(reads) and _all_images(stage.outs[:1]):
             last = tuple(Value(o.name, CHANNELS_LAST if o.rank == 4 else ROW) for o in stage.outs)
             wants = tuple(Value(t.name, CHANNELS_LAST if t.rank == 4 else ROW) for t in reads)
             key = opaque_key(stage, CHANNELS_LAST)

@@ -16,6 +16,7 @@ from tpopt.backend.library.contraction import Contraction, Factor, match_contrac
 from tpopt.backend.library.softmax import NO_SOFTMAX, Mask, Weights, match_weights
 from tpopt.backend.library.strided import StridedView, affine
 from tpopt.backend.library.views import iterators
+from tpopt.backend.onednn_graph import GraphFunction
 from tpopt.backend.operators import function
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
@@ -26,7 +27,7 @@ from tpopt.ir.index import evaluate
 from tpopt.rewrite.numerics import Numerics
 
 KIND = "attention"
-SDPA, PRODUCTS = "attention.sdpa", "attention.products"
+SDPA, PRODUCTS, GRAPH = "attention.sdpa", "attention.products", "attention.onednn_graph"
 ONE = Iter("one", 1)
 """Stands for an axis of extent 1 that is read at 0."""
 
@@ -40,9 +41,9 @@ def candidates(program: Program, found: Candidates) -> None:
     for stage in program.stages:
         if isinstance(stage, Kernel) and stage.implementation == "attention" and isinstance(stage.defines[-1], Compute):
             inner = kernel_program(stage)
-            _match(inner, found, stage.defines[-1], program, (PRODUCTS,))
+            _match(inner, found, stage.defines[-1], program, (PRODUCTS, GRAPH))
         elif isinstance(stage, Compute):
-            _match(program, found, stage, program, (SDPA, PRODUCTS))
+            _match(program, found, stage, program, (SDPA, PRODUCTS, GRAPH))
 
 
 def _match(
@@ -76,7 +77,7 @@ def _add(
     made = (Value(product.out.name),)
     for implementation in implementations:
         kernel = Kernel((product.out,), implementation, reads, stages, _parameters(product, weights, roles))
-        label = name if implementation == SDPA else f"{name}:products"
+        label = name if implementation == SDPA else f"{name}:{implementation.removeprefix('attention.')}"
         price = kernel_key(kernel, "")
         found.add(Candidate(label, KIND, kernel, needs, made, price, Numerics.REASSOCIATING, covers))
     return None
@@ -160,14 +161,18 @@ def bind_attention(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> C
         mask = binder.packed((stage.implementation, stage.reads[3].name, view), build)
     shape = [evaluate(index(e), sizes) for e in stage.outs[0].shape]
     order, lead = own["out_order"], (*views[0].shape[:-1], views[2].shape[-1])
-    compute = (_fused if fused else _products)(mask, own["scale"])
+    if stage.implementation == GRAPH:
+        key = (GRAPH, stage.reads[3].name if mask is not None else "", own["scale"])
+        compute: Callable[..., torch.Tensor] = binder.packed(key, partial(_graph, mask, own["scale"]))
+    else:
+        compute = (_fused if fused else _products)(mask, own["scale"])
 
     def attend(*operands: torch.Tensor) -> torch.Tensor:
         result = compute(*(view(t) for view, t in zip(views, operands, strict=True)))
         return result.reshape(lead).permute(order).reshape(shape)
 
     refs = tuple(Ref(t.name) for t in stage.reads[:3])
-    return Call("attention" if fused else "attention as products", attend, refs, (), (stage.outs[0].name,))
+    return Call(_LABELS[stage.implementation], attend, refs, (), (stage.outs[0].name,))
 
 
 def _fused(mask: torch.Tensor | None, scale: float) -> Callable[..., torch.Tensor]:
@@ -193,6 +198,25 @@ def _products(mask: torch.Tensor | None, scale: float) -> Callable[..., torch.Te
         return result
 
     return attend
+
+
+def _graph(mask: torch.Tensor | None, scale: float) -> Callable[..., torch.Tensor]:
+    """The products and the softmax as one partition of oneDNN's graph compiler."""
+
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *added: torch.Tensor) -> torch.Tensor:
+        scores = query.matmul(key.transpose(-2, -1)) * scale
+        return torch.softmax(scores + added[0] if added else scores, -1).matmul(value)
+
+    compiled = GraphFunction(attend)
+
+    def run(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        q = _four(query)
+        if mask is None:
+            return compiled(q, _four(key), _four(value))
+        lead = q.shape[:2] if mask.shape[0] > 1 else (1, 1)
+        return compiled(q, _four(key), _four(value), mask.view(*lead, *mask.shape[1:]))
+
+    return run
 
 
 def _four(tensor: torch.Tensor) -> torch.Tensor:
@@ -221,4 +245,5 @@ def _added(weight: torch.Tensor, view: StridedView, mode: str, dtype: torch.dtyp
     return seen[(0,) * (seen.dim() - 2)][None].contiguous() if whole else seen.reshape(-1, *seen.shape[-2:])
 
 
-BINDERS = {SDPA: bind_attention, PRODUCTS: bind_attention}
+_LABELS = {SDPA: "attention", PRODUCTS: "attention as products", GRAPH: "attention by oneDNN's graph compiler"}
+BINDERS = dict.fromkeys(_LABELS, bind_attention)
