@@ -11,6 +11,7 @@ from torch import nn
 from tpopt.backend.binding import Binder
 from tpopt.backend.library.epilogue import ACTIVATIONS
 from tpopt.choose.candidate import CHANNELS_LAST, ROW, Value
+from tpopt.choose.careful import FREE, excess_terms
 from tpopt.choose.pricing import planned
 from tpopt.ir import Symbol, index
 from tpopt.ir.walk import map_stage_tensors
@@ -129,3 +130,29 @@ def test_a_weight_is_packed_once_for_all_dynamic_batches_and_for_each_static_sha
     packed = [binder.bind(dynamic, {"s0": n}).args[1] for n in (1, 2, 7)]
     assert packed[0] is packed[1] is packed[2]
     assert binder.bind(static, {}).args[1] is not packed[0]
+
+
+PARTS = {
+    "plain": lambda m, x, y: m(x),
+    "with an activation": lambda m, x, y: torch.relu(m(x)),
+    "with an added tensor": lambda m, x, y: m(x) + y,
+    "with both": lambda m, x, y: torch.relu(m(x) + y),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_long_sums_are_offered_in_parts(name: str, dilation: int):
+    layer = nn.Conv2d(128, 8, 3, padding=dilation, dilation=dilation)
+    made = offer(PARTS[name], torch.randn(1, 128, 5, 7), torch.randn(1, 8, 5, 7), parts=(layer,))
+    found = [c for c in made.named("onednn") if c.stage.implementation == "onednn.convolution_in_parts"]
+    widest = max(found, key=lambda c: len(c.covers))
+    assert widest.produces == (Value(made.cleaned.outputs[0].name, CHANNELS_LAST),)
+    assert {excess_terms(c, {}) for c in found} == {128 * 9 // 4 - FREE}
+    close(made.run(widest), made.expected())
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(96, 8, 3), nn.Conv2d(130, 8, 3), nn.Conv2d(256, 8, 3, groups=2)])
+def test_short_sums_and_groups_stay_whole(layer: nn.Conv2d):
+    made = offer(lambda m, x: m(x), torch.randn(1, layer.in_channels, 5, 7), parts=(layer,))
+    assert all(c.stage.implementation != "onednn.convolution_in_parts" for c in made.found.admitted)

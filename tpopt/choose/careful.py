@@ -24,7 +24,9 @@ def excess_terms(candidate: Candidate, sizes: Mapping[str, int]) -> int:
     """What a candidate spends of the budget: the terms of its longest sum beyond :data:`FREE`; 0 for an original."""
     if not isinstance(candidate.stage, Kernel) or candidate.kind in ("view", "layout", "original"):
         return 0
-    return max(0, max((reduction_length(s, sizes) for s in candidate.stage.defines), default=0) - FREE)
+    parts = dict(candidate.stage.parameters).get("parts", 1)
+    assert isinstance(parts, int)
+    return max(0, max((reduction_length(s, sizes) for s in candidate.stage.defines), default=0) // parts - FREE)
 
 
 def reduction_length(stage: Stage, sizes: Mapping[str, int]) -> int:
