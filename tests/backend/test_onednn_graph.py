@@ -6,6 +6,7 @@ import threading
 import pytest
 import torch
 
+from tpopt.backend import onednn_graph
 from tpopt.backend.onednn_graph import GraphFunction
 from tpopt.backend.operators import inference
 
@@ -40,6 +41,16 @@ def test_what_it_does_not_take_runs_as_it_is_and_says_why_once(caplog):
         for _ in range(2):
             torch.testing.assert_close(made(Q, K), Q.sort(-1)[0])
     assert caplog.messages == ["oneDNN's graph compiler is not used: it takes no part of the function"]
+
+
+def test_a_bounded_number_of_forms_is_kept(monkeypatch: pytest.MonkeyPatch):
+    compiled: list[int] = []
+    monkeypatch.setattr(onednn_graph, "_KEPT", 2)
+    monkeypatch.setattr(onednn_graph, "_partition", lambda f, tensors: compiled.append(len(tensors[0])) or f)
+    made = GraphFunction(torch.neg)
+    for rows in (1, 2, 3, 3, 1):
+        assert torch.equal(made(torch.ones(rows)), -torch.ones(rows))
+    assert compiled == [1, 2, 3, 1]
 
 
 def test_other_types_run_as_they_are():

@@ -19,6 +19,8 @@ _log = logging.getLogger("tpopt")
 
 _SWITCH = threading.Lock()
 """The fuser's switch is one for the whole process: on while a function is compiled, then as it was before."""
+_KEPT = 32
+"""Compiled forms that a function keeps; the oldest goes first."""
 _RUNS = 3
 """Runs until TorchScript's profiling executor has settled on a plan (it needs two), and one that uses it."""
 
@@ -39,6 +41,8 @@ class GraphFunction:
         found = self._compiled.get(key)
         if found is None:
             found = self._compiled[key] = self._compile(tensors)
+            while len(self._compiled) > _KEPT:
+                self._compiled.pop(next(iter(self._compiled)), None)
         return found(*tensors)
 
     def _compile(self, tensors: tuple[torch.Tensor, ...]) -> Callable[..., torch.Tensor]:
