@@ -5,8 +5,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from support.kernels import offer
+from support.kernels import Wrapped, offer
 from torch import Tensor, nn
+
+from tpopt.backend.binding import Binder
+from tpopt.backend.library import library_candidates
+from tpopt.choose.candidate import Candidates
+from tpopt.choose.pricing import planned
+from tpopt.frontend import trace
+from tpopt.ir.aten import from_numpy
+from tpopt.rewrite import Trace, registry
 
 TRIANGLE = torch.tril(torch.ones(7, 7)).bool()
 DISTANCE = (torch.arange(7)[:, None] - torch.arange(7)).abs().float()
@@ -84,11 +92,6 @@ def test_heads_that_are_slices_of_one_product_are_viewed():
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor, str]] = {
-    "a row that sees nothing": (
-        lambda s, m: s.masked_fill(m, -math.inf),
-        torch.ones(7, 7).bool(),
-        "a query sees no key",
-    ),
     "a hidden score that counts": (lambda s, m: s.masked_fill(~m, -5.0), TRIANGLE, "hidden scores are -5.0, which"),
     "masked, then scaled": (lambda s, m: (s + m) * 0.3, DISTANCE, "the scores are masked before they are scaled"),
     "bent": (lambda s, m: torch.tanh(s), TRIANGLE, "between the scores and softmax is more than a scale"),
@@ -101,6 +104,72 @@ def test_what_torch_would_compute_otherwise_is_left_alone(case: str):
     made = offer(attend(scores), *qkv(2, 3), parts=(Const(mask),))
     assert made.named("attention") == []
     assert any(r.startswith(reason) for r in made.reasons())
+
+
+BLIND = torch.ones(7, 7).bool().index_fill(0, torch.tensor([2]), False)
+"""The third query sees nothing."""
+UNKNOWN = {
+    "a row hidden altogether": lambda s, m: torch.where(m, s, -math.inf),
+    "a mask on its side": lambda s, m: torch.where(m.t(), s, -math.inf),
+    "a row of infinities": lambda s, m: s + torch.where(m, 0.0, -math.inf),
+}
+
+
+@pytest.mark.parametrize("form", UNKNOWN)
+def test_a_query_that_may_see_no_key_is_not_for_torchs_attention(form: str):
+    mask = BLIND if form != "a mask on its side" else BLIND.t().contiguous()
+    made = offer(attend(UNKNOWN[form]), *qkv(2, 3), parts=(Const(mask),))
+    assert [c.stage.implementation for c in made.named("attention")] == TAKEN_APART
+    assert [r for r in made.reasons() if r.startswith("a query may see no key")]
+    for candidate in made.named("attention"):
+        torch.testing.assert_close(made.run(candidate), made.expected(), rtol=2e-5, atol=2e-5, equal_nan=True)
+
+
+def test_a_score_hidden_by_the_least_number_leaves_a_blind_query_the_mean():
+    made = offer(attend(FORMS["visible"][0]), *qkv(2, 3), parts=(Const(BLIND),))
+    assert len(made.named("attention")) == 3
+    for candidate in made.named("attention"):
+        torch.testing.assert_close(made.run(candidate), made.expected(), rtol=2e-5, atol=2e-5, check_stride=False)
+
+
+def test_one_mask_may_hide_in_one_place_and_show_in_another():
+    def both(m: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        shown = attend(lambda s, m: torch.where(m, s, -math.inf))
+        return shown(m, q, k, v) + attend(lambda s, m: torch.where(m, -math.inf, s))(m, q, k, v)
+
+    mask = TRIANGLE.index_fill(1, torch.tensor([6]), False)
+    made = offer(both, *qkv(2, 3), parts=(Const(mask),))
+    binder, values = Binder(made.weights()), dict(zip(("args_0", "args_1", "args_2"), made.args, strict=True))
+    for implementation in ("attention.sdpa", *TAKEN_APART):
+        parts = [c for c in made.named("attention") if c.stage.implementation == implementation]
+        calls = [binder.bind(planned(c), {}) for c in parts]
+        with torch.no_grad():
+            total = sum(call.function(*call.fill(values.__getitem__)[0]) for call in calls)
+        assert len(calls) == 2
+        torch.testing.assert_close(total, made.expected(), rtol=2e-5, atol=2e-5, check_stride=False)
+
+
+def test_a_mask_is_cut_anew_for_every_length():
+    def cut(m: nn.Module, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        n = q.shape[2]
+        return attend(lambda s, m: torch.where(m[:n, :n], s, -math.inf))(m, q, k, v)
+
+    model, axes = Wrapped(cut, Const(TRIANGLE)).eval(), {2: torch.export.Dim.AUTO}
+    traced = trace(model, tuple(t[:, :, :5] for t in qkv(2, 3)), dynamic_shapes=((axes, axes, axes),))
+    cleaned = registry().parse("default").run(traced.algebra, Trace())
+    found = Candidates()
+    library_candidates(cleaned, found)
+    kinds = [c for c in found.admitted if c.kind == "attention"]
+    assert [c.stage.implementation for c in kinds] == TAKEN_APART
+    (length,) = traced.algebra.symbols
+    for candidate in kinds:
+        binder = Binder({w.name: from_numpy(cleaned.constants[w.name], w.dtype) for w in cleaned.weights})
+        for n in (7, 4, 6):
+            values = dict(zip((t.name for t in traced.algebra.inputs), (t[:, :, :n] for t in qkv(2, 3)), strict=True))
+            call = binder.bind(planned(candidate), {length.name: n})
+            with torch.no_grad():
+                result = call.function(*call.fill(values.__getitem__)[0])
+                torch.testing.assert_close(result, model(*values.values()), rtol=2e-5, atol=2e-5, check_stride=False)
 
 
 def test_masks_have_the_type_of_the_scores():

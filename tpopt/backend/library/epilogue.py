@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from tpopt.ir import Apply, Builder, Compute, DType, Program, Read, Scalar, Tensor, index, rebuild
+from tpopt.ir import Apply, Builder, Compute, DType, Iter, Program, Read, Scalar, Tensor, index, rebuild
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,16 @@ def _forms(dtype: DType) -> Mapping[Scalar, str]:
 def _on_placeholder(body: Scalar, tensor: Tensor, stage: Compute) -> Scalar:
     """The body with ``tensor[loops]`` replaced by one fixed read, so that equal functions are one term."""
     mark = Tensor("_", (1,), tensor.dtype)[0]
-    return rebuild(body, lambda t: mark if isinstance(t, Read) and t.tensor is tensor and at_point(t, stage) else t)
+    return rebuild(
+        body, lambda t: mark if isinstance(t, Read) and t.tensor is tensor and at_point(t, stage.loops) else t
+    )
 
 
-def at_point(read: Read, stage: Compute) -> bool:
-    """Whether a tensor is read at the very point that the stage computes (an axis of extent 1 may be read at 0)."""
-    if len(read.indices) != len(stage.loops):
+def at_point(read: Read, loops: Sequence[Iter]) -> bool:
+    """Whether a tensor is read at the very point of some loops (an axis of extent 1 may be read at 0)."""
+    if len(read.indices) != len(loops):
         return False
-    pairs = zip(read.indices, stage.loops, strict=True)
+    pairs = zip(read.indices, loops, strict=True)
     return all(i is index(loop) or (loop.extent == 1 and i.constant == 0) for i, loop in pairs)
 
 
@@ -113,7 +115,7 @@ def added_to(stage: Compute, tensor: Tensor) -> tuple[Tensor, str] | None:
     for term in [stage.bodies[0], *_operands(stage.bodies[0])]:
         if not isinstance(term, Apply) or term.function != "add" or len(term.args) != 2:
             continue
-        points = [a.tensor for a in term.args if isinstance(a, Read) and at_point(a, stage)]
+        points = [a.tensor for a in term.args if isinstance(a, Read) and at_point(a, stage.loops)]
         if len(points) != 2 or tensor not in points or points[0] is points[1]:
             continue
         other = points[1] if points[0] is tensor else points[0]

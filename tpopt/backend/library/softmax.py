@@ -6,14 +6,17 @@ from dataclasses import dataclass, replace
 
 from tpopt.backend.library.contraction import Contraction, match_contraction
 from tpopt.backend.library.epilogue import at_point
-from tpopt.ir import Apply, Compute, Const, Iter, Program, Read, Reduce, Tensor, index
+from tpopt.ir import Apply, Compute, Const, Program, Read, Reduce, Tensor
 
 NO_SOFTMAX = "no operand is a softmax along its last axis"
 
 
 @dataclass(frozen=True)
 class Mask:
-    """A constant over the scores: ``added`` to them, or a bool that says where they are ``visible`` or hidden."""
+    """A constant over the scores: ``added`` to them, or a bool that says where they are ``visible`` or ``hidden``.
+
+    Hidden scores are ``fill``. ``stage`` applies it.
+    """
 
     read: Read
     stage: Compute
@@ -53,15 +56,9 @@ def _share(stage: Compute) -> tuple[Read, tuple[Read, Read]] | None:
     """``exp(x - top) / mass``: what is read, all of it at the stage's own point."""
     match stage.bodies[0]:
         case Apply("div", (Apply("exp", (Apply("sub", (Read() as x, Read() as top)),)), Read() as mass)):
-            outer = tuple(index(i) for i in stage.loops[:-1])
-            if at_point(x, stage) and _same(top, outer, stage) and _same(mass, outer, stage):
+            if at_point(x, stage.loops) and all(at_point(r, stage.loops[:-1]) for r in (top, mass)):
                 return x, (top, mass)
     return None
-
-
-def _same(read: Read, outer: tuple[object, ...], stage: Compute) -> bool:
-    pairs = zip(read.indices, outer, stage.loops[:-1], strict=True) if len(read.indices) == len(outer) else ()
-    return len(read.indices) == len(outer) and all(i is o or (k.extent == 1 and i.constant == 0) for i, o, k in pairs)
 
 
 def _are_peaks(stage: Compute, x: Tensor, reads: tuple[Read, Read]) -> bool:
@@ -74,14 +71,9 @@ def _are_peaks(stage: Compute, x: Tensor, reads: tuple[Read, Read]) -> bool:
         value, one = body.bodies
         if not (isinstance(value, Read) and value.tensor is x and isinstance(one, Const) and one.value == 1):
             return False
-        line = (*stage.loops, body.iters[0])
-        if len(value.indices) != len(line) or not all(map(_is_at, value.indices, line)):
+        if not at_point(value, (*stage.loops, *body.iters)):
             return False
     return True
-
-
-def _is_at(where: object, loop: Iter) -> bool:
-    return where is index(loop) or (loop.extent == 1 and getattr(where, "constant", None) == 0)
 
 
 def _scores(program: Program, tensor: Tensor, stages: tuple[Compute, ...]) -> Weights | str:
@@ -120,9 +112,9 @@ def _product(stage: Compute) -> tuple[Contraction | str, float]:
 def _scaled(stage: Compute) -> tuple[Tensor, float] | None:
     match stage.bodies[0]:
         case Apply("mul", (Read() as x, Const(value=value))) | Apply("mul", (Const(value=value), Read() as x)):
-            return (x.tensor, float(value.real)) if at_point(x, stage) else None
+            return (x.tensor, float(value.real)) if at_point(x, stage.loops) else None
         case Apply("div", (Read() as x, Const(value=value))):
-            return (x.tensor, 1.0 / float(value.real)) if at_point(x, stage) and value else None
+            return (x.tensor, 1.0 / float(value.real)) if at_point(x, stage.loops) and value else None
     return None
 
 
@@ -130,7 +122,7 @@ def _masked(program: Program, stage: Compute) -> tuple[Tensor, Mask] | None:
     match stage.bodies[0]:
         case Apply("add", (Read() as x, Read() as y)):
             for read, other in ((x, y), (y, x)):
-                if at_point(read, stage) and other.tensor.name in program.constants:
+                if at_point(read, stage.loops) and other.tensor.name in program.constants:
                     return read.tensor, Mask(other, stage, "added")
         case Apply("where", (Read() as mask, Const(value=fill), Read() as x)):
             return _hidden(program, stage, mask, x, fill, "hidden")
@@ -143,4 +135,4 @@ def _hidden(
     program: Program, stage: Compute, mask: Read, x: Read, fill: complex, mode: str
 ) -> tuple[Tensor, Mask] | None:
     known = mask.tensor.name in program.constants
-    return (x.tensor, Mask(mask, stage, mode, float(fill.real))) if known and at_point(x, stage) else None
+    return (x.tensor, Mask(mask, stage, mode, float(fill.real))) if known and at_point(x, stage.loops) else None
