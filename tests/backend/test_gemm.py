@@ -111,6 +111,19 @@ def test_operands_may_be_read_in_windows(name: str):
     torch.testing.assert_close(made.run(candidate, **values), made.expected(), rtol=2e-5, atol=2e-5, check_stride=False)
 
 
+@pytest.mark.parametrize("name", WINDOWS)
+def test_a_batch_of_too_many_products_is_copied_unless_its_windows_overlap(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(gemm, "MAX_CALLS", 1)
+    function, x, y = WINDOWS[name]
+    made = offer(function, torch.randn(x), torch.randn(y))
+    (candidate,) = made.named("gemm")
+    with torch.profiler.profile() as seen:
+        found = made.run(candidate)
+    torch.testing.assert_close(found, made.expected(), rtol=2e-5, atol=2e-5, check_stride=False)
+    products = sum(event.count for event in seen.key_averages() if event.key == "aten::bmm")
+    assert products == {"a band": 6, "a dilated band": 3, "heads in one axis": 1}.get(name, 0)
+
+
 def test_a_band_is_not_copied():
     function, x, y = WINDOWS["a dilated band"]
     made = offer(function, torch.randn(x), torch.randn(y))

@@ -11,6 +11,7 @@ from torch import nn
 import tpopt
 from tpopt._compile import build, door
 from tpopt.errors import UnknownName, UsageError, VerificationFailed
+from tpopt.report import VerificationRow
 
 MODELS: dict[str, tuple[type[nn.Module], torch.Tensor]] = {
     "convolutions": (Residual, torch.randn(2, 3, 16, 16)),
@@ -164,6 +165,42 @@ def test_a_plan_that_does_not_agree_is_not_handed_out(compiled, monkeypatch):
     assert made.report.result.reason == "verification failed: output y is wrong"
     with torch.no_grad():
         assert torch.equal(made(x), model(x))
+
+
+def judged(monkeypatch: pytest.MonkeyPatch, *errors: float, passing: bool = True) -> None:
+    """Verification finds these errors one after the other; it admits 1e-6, and nothing at all unless ``passing``."""
+    remaining = list(errors)
+
+    def verify(attempt: Any, *_: Any) -> None:
+        error = remaining.pop(0)
+        passed = passing and error <= 1e-6
+        attempt.verification = VerificationRow(programs=1, l2_rel=error, tolerance=1e-6, passed=passed)
+        if not passed:
+            raise VerificationFailed("output y is wrong")
+
+    monkeypatch.setattr(build, "verify_plan", verify)
+
+
+LONG = nn.Sequential(nn.Conv2d(128, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1)).eval()
+LARGE = torch.randn(2, 128, 48, 48)
+
+
+def test_a_plan_that_loses_accuracy_is_chosen_again_with_less_to_spend(compiled, monkeypatch):
+    judged(monkeypatch, 1.5e-6, 5e-7)
+    made = compiled(LONG, LARGE)
+    assert made.report.result.status == "optimized"
+    reasons = {c.reason for row in made.report.choice for c in row.candidates if c.status == "lost"}
+    assert reasons == {"another cover is cheaper over the whole program within what verification admits of accuracy"}
+
+
+def test_the_last_choice_is_the_plan_of_originals(compiled, monkeypatch):
+    judged(monkeypatch, 9e-6, 8e-6, 1e-7)
+    assert set(compiled(LONG, LARGE).plan.count()) == {"original"}
+
+
+def test_another_failure_than_lost_accuracy_is_final(compiled, monkeypatch):
+    judged(monkeypatch, 5e-7, passing=False)
+    assert compiled(LONG, LARGE).report.result.reason == "verification failed: output y is wrong"
 
 
 def test_verification_is_on_unless_turned_off(compiled, monkeypatch):

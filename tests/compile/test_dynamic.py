@@ -79,19 +79,18 @@ def test_a_resnet_at_ten_batch_sizes_whose_second_makes_the_dimension_dynamic(co
     assert [len(a.traced.algebra.symbols) for a in compilations] == [0, 1]
 
 
-@pytest.mark.acceptance
-@pytest.mark.parametrize("choice", ["model", "measured"])
-def test_the_gpt_of_the_zoo_at_twenty_lengths(choice: str, compiled, compilations, caplog):
-    model, _ = load_suite("zoo")["gpt2_prefill"]()
-    given = tokens(50257, PROMPTS)
-    served(compiled(model, given[0], choice=choice, effort="fast"), given, caplog)
-    assert len(compilations) <= MOST_COMPILATIONS
+ZOO = {
+    "gpt2_prefill": lambda: tokens(50257, PROMPTS),
+    "resnet18": lambda: images(224, BATCHES),
+}
+"""Inputs of twenty lengths, and of ten batch sizes."""
 
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize("choice", ["model", "measured"])
-def test_the_resnet_of_the_zoo_at_ten_batch_sizes(choice: str, compiled, compilations, caplog):
-    model, _ = load_suite("zoo")["resnet18"]()
-    given = images(224, BATCHES)
+@pytest.mark.parametrize("name", ZOO)
+def test_models_of_the_zoo_need_few_compilations(name: str, choice: str, compiled, compilations, caplog):
+    model, _ = load_suite("zoo")[name]()
+    given = ZOO[name]()
     served(compiled(model, given[0], choice=choice, effort="fast"), given, caplog)
     assert len(compilations) <= MOST_COMPILATIONS

@@ -103,10 +103,11 @@ def test_true_is_not_one(compiled, specialized):
     assert len(specialized) == 2
 
 
-def test_another_structure_is_another_plan(compiled):
+def test_another_structure_is_another_plan(compiled, specialized):
     made = compiled(Nested(), (PAIR,), kwargs={"options": OPTIONS})
     check(made, PAIR, options=OPTIONS, extra=PAIR[0])
     check(made, list(PAIR), options=OPTIONS)
+    assert len(specialized) == 3
 
 
 def test_declared_dimensions_need_one_plan(compiled, specialized):
@@ -140,11 +141,13 @@ def test_bound_plans_are_bounded_and_come_back(compiled):
     assert len(made._run._ready) <= MAX_BINDINGS
 
 
-def test_inputs_of_other_strides_are_taken_as_they_are(compiled):
+def test_inputs_of_other_strides_are_taken_as_they_are(compiled, specialized):
     made = compiled(Residual(), torch.randn(2, 3, 16, 16))
     x = torch.randn(2, 3, 16, 16)
     for given in (x, x.to(memory_format=torch.channels_last), x.transpose(2, 3), x[:1].expand(2, -1, -1, -1)):
         check(made, given)
+    assert len(specialized) == 1
+    assert len(made._run.specializations[0]._bound) == 4
 
 
 def test_a_result_never_lies_in_an_input_whatever_its_strides(compiled):

@@ -88,7 +88,9 @@ def test_a_weight_changed_through_a_view_is_noticed():
 def test_weights_made_in_inference_mode_have_no_version():
     with torch.inference_mode():
         weight = torch.zeros(3)
-    WeightGuard.of({"w": weight}).check()
+    guard = WeightGuard.of({"w": weight, "v": torch.zeros(3)})
+    guard.check()
+    assert guard.names == ("v",)
 
 
 def test_a_wanted_gradient_is_refused_and_only_then():

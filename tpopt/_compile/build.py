@@ -32,7 +32,7 @@ from tpopt.store.records import Records
 
 MAX_SPECIALIZATIONS = 8
 MAX_CHOICES = 3
-"""Covers that verification may turn down for their accuracy; the last one is the plan of original operators."""
+"""Further choices after one that verification turned down for its accuracy; the last is the plan of originals."""
 
 
 def build(attempt: Attempt) -> Built:
@@ -52,12 +52,12 @@ def _verified(attempt: Attempt, special: Specialization, state: State) -> None:
     """Verifies; a plan that loses too much accuracy is chosen again with less to spend, at last of originals alone."""
     assert attempt.built is not None
     plain = attempt.built.plain
-    for turn in range(MAX_CHOICES + 1):
+    for left in reversed(range(MAX_CHOICES + 1)):
         try:
             return verify_plan(attempt, special, state)
         except VerificationFailed:
-            again = _choose_again(attempt) if turn + 1 < MAX_CHOICES else attempt.plain
-            if again is None or again is attempt.choice or not _lost_accuracy(attempt):
+            again = _choose_again(attempt, left)
+            if again is None:
                 raise
         attempt.choice = again
         special = Specialization(again.plan, special.binder, special.signature, special.states, special.guard)
@@ -66,20 +66,23 @@ def _verified(attempt: Attempt, special: Specialization, state: State) -> None:
     return None
 
 
-def _choose_again(attempt: Attempt) -> Choice | None:
+def _choose_again(attempt: Attempt, left: int) -> Choice | None:
+    """The next of ``left`` choices after one whose error was too large; the plan of originals comes last.
+
+    ``None`` where verification failed for another reason, or no choice is left.
+    """
     assert attempt.traced is not None
     assert attempt.choice is not None
     row = attempt.verification
-    if row is None or row.l2_rel is None or row.tolerance is None:
+    if row is None or row.l2_rel is None or row.tolerance is None or row.l2_rel <= row.tolerance:
         return None
-    original, forms_, before = attempt.traced.original, attempt.forms, attempt.choice
-    return choose_again(original, forms_, before, attempt.sizes, error=row.l2_rel, tolerance=row.tolerance)
-
-
-def _lost_accuracy(attempt: Attempt) -> bool:
-    """Whether the last verification failed by too large an error, and not by wrong numbers of another kind."""
-    row = attempt.verification
-    return row is not None and bool(row.tolerance) and (row.l2_rel or 0.0) > (row.tolerance or 0.0)
+    if not left or attempt.choice is attempt.plain:
+        return None
+    again = None
+    if left > 1:
+        original, forms_, before = attempt.traced.original, attempt.forms, attempt.choice
+        again = choose_again(original, forms_, before, attempt.sizes, error=row.l2_rel, tolerance=row.tolerance)
+    return again or attempt.plain
 
 
 def _built(attempt: Attempt, special: Specialization, state: State) -> Built:

@@ -28,7 +28,7 @@ _RUNS = 3
 class GraphFunction:
     """A function of f32 tensors on the CPU, compiled for each set of shapes and strides that it meets.
 
-    Where the compiler takes no part of it, or fails, the function runs as it is, and the log says why, once.
+    Where the compiler takes no part of it, or fails, the function runs as it is, and the log says why.
     """
 
     def __init__(self, function: Callable[..., torch.Tensor]) -> None:

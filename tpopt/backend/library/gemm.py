@@ -24,7 +24,8 @@ from tpopt.rewrite.numerics import Numerics
 KIND = "gemm"
 _ROLES = ("batch", "rows", "reduced", "columns")
 MAX_CALLS = 256
-"""Products that one kernel makes where its batch is no single stride; a batch that needs more is copied first."""
+"""Products that one kernel makes where its batch is no single stride; a batch that needs more is copied first, unless
+its view is larger than the tensor (windows that overlap), which no copy may be."""
 
 
 def candidates(program: Program, found: Candidates) -> None:
@@ -108,6 +109,8 @@ def bind_gemm(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call:
     def run(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         p, q = look_left(x), look_right(y)
         looped = _looped(lead, p.stride(), q.stride())
+        if prod(lead[:looped]) > MAX_CALLS and p.numel() <= x.numel() and q.numel() <= y.numel():
+            looped = 0
         group = (prod(lead[looped:]),) if batch else ()
         first, second = (*group, matrix[0], depth), (*group, depth, matrix[1])
         result: torch.Tensor
@@ -145,7 +148,7 @@ def _looped(lead: Sequence[int], *strides: Sequence[int]) -> int:
     axes = [a for a, extent in enumerate(lead) if extent != 1]
     for outer, inner in reversed(list(pairwise(axes))):
         if any(s[outer] != lead[inner] * s[inner] for s in strides):
-            return inner if prod(lead[:inner]) <= MAX_CALLS else 0
+            return inner
     return 0
 
 
