@@ -198,6 +198,14 @@ def test_the_last_choice_is_the_plan_of_originals(compiled, monkeypatch):
     assert set(compiled(LONG, LARGE).plan.count()) == {"original"}
 
 
+def test_inputs_on_which_the_model_itself_fails_are_named_as_the_cause(compiled):
+    made = compiled(Perceptron().eval(), torch.ones(4, 16, dtype=torch.int64), choice="measured")
+    assert made.report.result.status == "original"
+    assert made.report.result.reason.startswith(
+        "the model's own operator linear fails on the example inputs: RuntimeError: "
+    )
+
+
 def test_another_failure_than_lost_accuracy_is_final(compiled, monkeypatch):
     judged(monkeypatch, 5e-7, passing=False)
     assert compiled(LONG, LARGE).report.result.reason == "verification failed: output y is wrong"

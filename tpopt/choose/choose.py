@@ -16,6 +16,7 @@ from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.originals import original_candidates
 from tpopt.choose.pricing import Pricer
 from tpopt.choose.solve import Solution, Spending, solve
+from tpopt.errors import InvalidProgram
 from tpopt.ir import Opaque, Program, Stage, Tensor
 from tpopt.ir.walk import stage_reads
 
@@ -106,7 +107,15 @@ def _between(candidate: Candidate, makers: Mapping[str, Stage]) -> list[str]:
 
 def choose(original: Program, forms: Sequence[Program], found: Candidates, pricer: Pricer) -> Choice:
     """Prices and solves. The plan has the signature of ``original`` and the weights of all programs that it uses."""
-    return _solved(original, forms, found, pricer.run(found))
+    prices = pricer.run(found)
+    try:
+        return _solved(original, forms, found, prices)
+    except InvalidProgram as error:
+        failed = next((r for r in found.refused if r.name.endswith(":original")), None)
+        if failed is None:
+            raise
+        name = failed.name.removesuffix(":original")
+        raise InvalidProgram(f"the model's own operator {name} fails on the example inputs: {failed.reason}") from error
 
 
 def _solved(
