@@ -11,6 +11,8 @@
     ├── UnsupportedInput      (TypeError)       3   inputs that the model or the plan cannot take
     ├── GuardFailed           (RuntimeError)    3   the world changed since compilation: weights, grad mode, threads
     ├── VerificationFailed    (ArithmeticError) 4   the optimized program does not agree with the original
+    ├── KernelUnsupported     (TypeError)       1   algebra that no generated kernel computes
+    ├── KernelBuildFailed     (RuntimeError)    1   a generated kernel that could not be built or loaded
     ├── PerformanceRegression                   5   a comparison with a saved baseline got worse
     ├── CorruptFile           (ValueError)      6   a file that is damaged, forged, or not safe to open
     └── LimitExceeded         (RuntimeError)    7   a time, memory or size limit was reached
@@ -111,6 +113,14 @@ class VerificationFailed(TpoptError, ArithmeticError):
     """The optimized program and the original disagree beyond the tolerance."""
 
     exit_code: ClassVar[int] = 4
+
+
+class KernelUnsupported(TpoptError, TypeError):
+    """Algebra that has no generated kernel; the message says what stands in the way."""
+
+
+class KernelBuildFailed(TpoptError, RuntimeError):
+    """A generated kernel could not be built or loaded; the message says what failed and what to do."""
 
 
 class PerformanceRegression(TpoptError):

@@ -13,6 +13,7 @@ from tpopt.errors import UnknownName, UsageError
 
 Effort = Literal["fast", "balanced", "max"]
 Choice = Literal["measured", "model"]
+Kernels = Literal["all", "library", "generated"]
 Progress = Callable[[str, float], None]
 """Called with the name of a stage and how much of the whole compilation is done, from 0 to 1."""
 
@@ -28,6 +29,8 @@ class Options:
         effort: one budget for the whole compilation: ``"fast"`` (60 s), ``"balanced"`` (120 s), ``"max"`` (600 s), or
             a number of seconds.
         choice: ``"measured"`` times the best candidates; ``"model"`` decides by cost models alone: the same every time.
+        kernels: which may be used: ``"all"``, ``"library"`` (none are generated), or ``"generated"`` (whatever can be
+            generated is; the original operator is left where it cannot).
         verify: check the optimized program against the original before handing it out.
         gate: time the finished callable against the original, and return the original when it is not faster.
         strict: keep IEEE behaviour for non-finite values.
@@ -41,6 +44,7 @@ class Options:
 
     effort: Effort | float = "balanced"
     choice: Choice = "measured"
+    kernels: Kernels = "all"
     verify: bool = True
     gate: bool = True
     strict: bool = False
@@ -56,6 +60,8 @@ class Options:
         _check_effort(self.effort)
         if self.choice not in get_args(Choice):
             raise UsageError(f"choice={self.choice!r}: expected {_one_of(get_args(Choice))}")
+        if self.kernels not in get_args(Kernels):
+            raise UsageError(f"kernels={self.kernels!r}: expected {_one_of(get_args(Kernels))}")
         for name in ("verify", "gate", "strict"):
             _check_kind(name, getattr(self, name), bool, "True or False")
         if not _is_number(self.tolerance) or not 0 < self.tolerance < math.inf:

@@ -53,7 +53,7 @@ class Priced:
     ) -> None:
         self.traced: Traced = trace(Wrapped(function, CONV).eval(), (x,), dynamic_shapes=dynamic)
         cleaned = registry().parse("default").run(self.traced.algebra, Trace())
-        self.found: Candidates = gather(self.traced.original, [cleaned])
+        self.found: Candidates = gather(self.traced.original, [cleaned], kernels="library")
         if spoil is not None:
             self.found.admitted = [spoil(c) for c in self.found.admitted]
         binder = Binder({**self.traced.weights})

@@ -70,7 +70,7 @@ def test_a_model_that_draws_random_numbers_is_verified_and_draws_the_same(compil
         torch.manual_seed(3)
         expected = model(x)
         torch.manual_seed(3)
-        assert torch.equal(made(x), expected)
+        torch.testing.assert_close(made(x), expected, rtol=2e-7, atol=0)  # a sum and its product are rounded once
 
 
 @pytest.mark.parametrize("gate", [False, True])

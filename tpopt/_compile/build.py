@@ -14,6 +14,8 @@ from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
 from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
+from tpopt.backend.build.pool import build_pool
+from tpopt.backend.generated.kernel import prefetch
 from tpopt.backend.machine import machine_fingerprint, measured_balance, synchronizer
 from tpopt.backend.profile import Profiler
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
@@ -97,6 +99,8 @@ def _built(attempt: Attempt, special: Specialization, state: State) -> Built:
 def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Specialization, State]:
     """A plan for the attempt's shapes; ``states`` are buffer values that earlier plans of the model already own."""
     attempt.progress("trace")
+    if attempt.options.kernels != "library" and attempt.options.choice == "measured":
+        build_pool().warm()
     traced = trace(attempt.model, attempt.args, attempt.kwargs, attempt.dynamic_shapes)
     attempt.traced = traced
     device = _device(traced, attempt.args)
@@ -141,8 +145,10 @@ def _choose(
 ) -> Choice:
     options = attempt.options
     device = _device(traced, attempt.args)
-    found = gather(traced.original, attempt.forms, options.exclude, device.type)
+    found = gather(traced.original, attempt.forms, options.exclude, device.type, options.kernels)
     measured = options.choice == "measured"
+    if measured and options.kernels != "library":
+        prefetch(c.stage for c in found.admitted)
     records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
     profiler = Profiler(values, binder, synchronizer(device)) if measured else None

@@ -108,7 +108,8 @@ def _passes(attempt: Attempt) -> tuple[PassRow, ...]:
 def _memory(attempt: Attempt) -> MemoryRow:
     assert attempt.built is not None
     special = attempt.built.specialization
-    used = [special.binder.weights[w.name] for w in special.plan.program.weights]
+    known = special.binder.weights  # a weight that is a formula has no memory of its own
+    used = [known[w.name] for w in special.plan.program.weights if w.name in known]
     weights = sum(t.numel() * t.element_size() for t in used)
     memory = special.memory
     return MemoryRow(

@@ -100,4 +100,6 @@ def _flat(call: Callable[..., Any]) -> Callable[..., Any]:
 def _bytes(value: Any) -> int:
     if isinstance(value, torch.Tensor):
         return value.numel() * value.element_size() if value.layout is torch.strided else value.nbytes
-    return sum(_bytes(v) for v in value) if isinstance(value, (list, tuple)) else 0
+    if isinstance(value, (list, tuple)):
+        return sum(_bytes(v) for v in value)
+    return int(getattr(value, "packed_bytes", 0))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -14,13 +14,24 @@ class Ref:
     name: str
 
 
+class Destinations(Protocol):
+    """The form of a kernel that writes into tensors it is given, whatever their number."""
+
+    def fresh(self) -> list[Callable[[], Any]]:
+        """For each result a function that allocates a tensor for it."""
+
+    def at(self, args: Sequence[Any]) -> Callable[..., None]:
+        """The function of arguments laid out as these are: it takes them, then the tensors to write into."""
+
+
 @dataclass(frozen=True)
 class Call:
     """``outs = function(*args, **kwargs)``, ready to run.
 
     ``args`` may nest lists that hold :class:`Ref`. ``outs`` name the tensors of the flattened result; ``single`` says
     that the function returns one tensor and not a sequence. ``out_function`` has the same arguments plus ``out=`` and
-    may be used in its place where it was seen to write there without allocating.
+    may be used in its place where it was seen to write there without allocating. A kernel with ``into`` writes all its
+    results, dense and in row-major order, where it is told, and needs no such test.
     """
 
     label: str
@@ -30,6 +41,7 @@ class Call:
     outs: tuple[str, ...]
     single: bool = True
     out_function: Callable[..., Any] | None = None
+    into: Destinations | None = None
 
     def refs(self) -> tuple[str, ...]:
         """Names of the values it reads, in order, each once."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from typing import Final
 
+from tpopt.backend.generated.candidates import generated_candidates
 from tpopt.backend.library import library_candidates
 from tpopt.backend.library.torch_stage import bridge_candidates
 from tpopt.backend.plan import Plan
 from tpopt.choose.assemble import assemble
-from tpopt.choose.candidate import Candidate, Candidates, Price, Value
+from tpopt.choose.candidate import Candidate, Candidates, Price, Refused, Value
 from tpopt.choose.careful import affordable, excess_terms
 from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.originals import original_candidates
@@ -19,6 +22,10 @@ from tpopt.choose.solve import Solution, Spending, solve
 from tpopt.errors import InvalidProgram
 from tpopt.ir import Opaque, Program, Stage, Tensor
 from tpopt.ir.walk import stage_reads
+from tpopt.options import Kernels
+
+_FAILURE: Final = re.compile(r"\w+Error: ")
+"""How the reason reads that an operator was turned down for when it ran and raised."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,13 @@ class Choice:
 
 
 def gather(
-    original: Program, forms: Sequence[Program], exclude: tuple[str, ...] = (), device: str = "cpu"
+    original: Program,
+    forms: Sequence[Program],
+    exclude: tuple[str, ...] = (),
+    device: str = "cpu",
+    kernels: Kernels = "all",
 ) -> Candidates:
-    """Every candidate: the original operators, then what the libraries offer for the algebra, then layouts.
+    """Every candidate: the original operators, what the libraries offer for the algebra, what is generated, layouts.
 
     ``forms`` are programs over the same tensors (:func:`tpopt.rewrite.forms`); what several of them offer counts once.
     """
@@ -44,6 +55,10 @@ def gather(
     original_candidates(original, found, device)
     _offers(forms, found, device)
     bridge_candidates(forms, found)
+    if kernels != "library" and device == "cpu":
+        generated_candidates(forms, found)
+    if kernels == "generated":
+        _only_generated(found)
     _exclude(found, (*forms, original), exclude)
     layout_candidates({n: t for program in (*forms, original) for n, t in program.tensors.items()}, found)
     return found
@@ -67,6 +82,18 @@ def _offers(forms: Sequence[Program], found: Candidates, device: str) -> None:
             found.add(candidate if number == 1 else replace(candidate, name=f"{candidate.name}~{number}"))
         seen = dict.fromkeys(found.refused)
         found.refused += [r for r in offered.refused if r not in seen and not constants.issuperset(r.covers)]
+
+
+def _only_generated(found: Candidates) -> None:
+    """Leaves generated kernels alone in the race for what they compute; everything else runs as it did."""
+    made = {v.name for c in found.admitted if c.kind == "generated" for v in c.produces}
+    kept = []
+    for candidate in found.admitted:
+        if candidate.kind == "generated" or not any(v.name in made for v in candidate.produces):
+            kept.append(candidate)
+        else:
+            found.refuse(candidate.name, candidate.kind, candidate.covers, "only generated kernels were asked for")
+    found.admitted = kept
 
 
 def _same(one: Candidate, other: Candidate) -> bool:
@@ -107,15 +134,27 @@ def _between(candidate: Candidate, makers: Mapping[str, Stage]) -> list[str]:
 
 def choose(original: Program, forms: Sequence[Program], found: Candidates, pricer: Pricer) -> Choice:
     """Prices and solves. The plan has the signature of ``original`` and the weights of all programs that it uses."""
+    given = {t.name for program in (original, *forms) for t in (*program.inputs, *program.weights)}
+    first = {o.name for s in original.stages for o in s.outs if given.issuperset(_needed(s))}
     prices = pricer.run(found)
+    failed = next((r for r in found.refused if r.name.endswith(":original") and _FAILURE.match(r.reason)), None)
+    if failed is not None and failed.covers and failed.covers[0] in first:
+        raise InvalidProgram(_own_failure(failed))
     try:
         return _solved(original, forms, found, prices)
     except InvalidProgram as error:
-        failed = next((r for r in found.refused if r.name.endswith(":original")), None)
         if failed is None:
             raise
-        name = failed.name.removesuffix(":original")
-        raise InvalidProgram(f"the model's own operator {name} fails on the example inputs: {failed.reason}") from error
+        raise InvalidProgram(_own_failure(failed)) from error
+
+
+def _needed(stage: Stage) -> list[str]:
+    return [t.name for t in stage_reads(stage)]
+
+
+def _own_failure(failed: Refused) -> str:
+    name = failed.name.removesuffix(":original")
+    return f"the model's own operator {name} fails on the example inputs: {failed.reason}"
 
 
 def _solved(

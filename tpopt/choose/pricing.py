@@ -131,7 +131,9 @@ def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.produces[0].name if candidate.produces else candidate.name, []).append(candidate)
-    home = {v.name: name for name, group in groups.items() for c in group for v in c.produces}
+    home = {name: name for name in groups}  # what a kernel makes besides its first value has a group of its own, mostly
+    for name, group in groups.items():
+        home.update({v.name: name for c in group for v in c.produces if v.name not in home})
     order: TopologicalSorter[str] = TopologicalSorter()
     for name, group in groups.items():
         before = dict.fromkeys(home[v.name] for c in group for v in c.needs if v.name in home)

@@ -104,7 +104,7 @@ class Executable:
         self.memory = _memory(packing, seen, spans, set(placed), returned)
         clones = seen.clones(self._outputs, self._kept)
         positions = {n: k for k, n in enumerate(placed)}
-        source = PlanSource(self._inputs, self.calls, self._outputs, self._weights, positions, clones)
+        source = PlanSource(self._inputs, self.calls, self._outputs, self._weights, positions, clones, seen.direct)
         self.source = source.text
         self._run = source.compile()
         return [t.clone() if k in clones else t for k, t in enumerate(results)]

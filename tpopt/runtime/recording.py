@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -32,12 +32,14 @@ class Fact:
 class Recording:
     """What a run showed: a fact for each value that a call made, and those that ``out=`` can place in an arena.
 
-    ``outer`` are the roots that belong to somebody else: inputs and weights.
+    ``outer`` are the roots that belong to somebody else: inputs and weights. ``direct`` has, for the calls that write
+    where they are told, the function for arguments laid out as they were.
     """
 
     outer: frozenset[str]
     facts: dict[str, Fact] = field(default_factory=dict)
     placeable: list[str] = field(default_factory=list)
+    direct: dict[int, Callable[..., None]] = field(default_factory=dict)
 
     def clones(self, outputs: Sequence[str], kept: int) -> frozenset[int]:
         """Positions of outputs to copy: in memory of somebody else, or of another output among the first ``kept``."""
@@ -71,13 +73,17 @@ def record(
     for position, call in enumerate(calls):
         args, kwargs = call.fill(lambda n: tensors[n] if n in tensors else weights[n])
         results = flatten_outputs(call.function(*args, **kwargs))
+        if call.into is not None:
+            seen.direct[position] = call.into.at(args)
         for name, result in zip(call.outs, results, strict=True):
             fresh = _memory_of(result) not in roots
             root = roots.setdefault(_memory_of(result), name)
             living.setdefault(root, set()).add(name)
             tensors[name], seen.facts[name] = result, _fact(root, result)
-            candidate = fresh and name in fixed and _may_be_placed(call, seen.facts[name])
-            if candidate and probe.writes_in_place(call, args, kwargs, result):
+            if not fresh or name not in fixed:
+                continue
+            possible = _may_be_placed(call, seen.facts[name])
+            if call.into is not None or (possible and probe.writes_in_place(call, args, kwargs, result)):
                 seen.placeable.append(name)
         for name in dict.fromkeys((*call.refs(), *call.outs)):
             if name in seen.facts and last[name] <= position:

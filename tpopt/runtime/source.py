@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from tpopt.backend.call import Call, Ref
@@ -11,7 +12,8 @@ from tpopt.backend.call import Call, Ref
 class PlanSource:
     """The text of ``run(<inputs>, buffers)`` and the objects that its globals name.
 
-    ``placed`` maps a value to its position in ``buffers``: its call writes there with ``out=``.
+    ``placed`` maps a value to its position in ``buffers``: its call writes there with ``out=``. ``direct`` maps the
+    position of a call to the function that takes its results' tensors as well; those without a place are allocated.
     """
 
     def __init__(
@@ -22,6 +24,7 @@ class PlanSource:
         constants: Mapping[str, Any],
         placed: Mapping[str, int],
         clone: frozenset[int] = frozenset(),
+        direct: Mapping[int, Callable[..., None]] = MappingProxyType({}),
     ) -> None:
         self.globals: dict[str, Any] = {}
         self._local: dict[str, str] = {}
@@ -30,7 +33,8 @@ class PlanSource:
         lines = [f"def run({', '.join([*(self._value(n) for n in inputs), 'buffers'])}):"]
         last = last_uses(calls, outputs)
         for position, call in enumerate(calls):
-            lines.append(f"    {self._line(call, placed)}")
+            written = self._into(call, direct[position], placed) if position in direct else [self._line(call, placed)]
+            lines += [f"    {line}" for line in written]
             dead = [
                 self._local[n] for n in (*call.refs(), *call.outs) if last.get(n, -1) <= position and n in self._local
             ]
@@ -75,6 +79,17 @@ class PlanSource:
         if value is None or isinstance(value, (bool, int, str)):
             return repr(value)
         return self._object(value, "c")
+
+    def _into(self, call: Call, function: Callable[..., None], placed: Mapping[str, int]) -> list[str]:
+        """The lines of a call that writes its results into tensors of ours."""
+        assert call.into is not None
+        args = [self._argument(a) for a in call.args]
+        lines, targets = [], []
+        for name, fresh in zip(call.outs, call.into.fresh(), strict=True):
+            place = f"buffers[{placed[name]}]" if name in placed else f"{self._object(fresh, 'new')}()"
+            targets.append(self._value(name))
+            lines.append(f"{targets[-1]} = {place}")
+        return [*lines, f"{self._object(function, 'f')}({', '.join([*args, *targets])})  # {call.label}"]
 
     def _line(self, call: Call, placed: Mapping[str, int]) -> str:
         args = [self._argument(a) for a in call.args] + [f"{k}={self._argument(v)}" for k, v in call.kwargs]

@@ -18,9 +18,10 @@ from tpopt.ir import Program
 @cache
 def binders() -> Mapping[str, KernelBinder]:
     """Binders of every implementation by name."""
+    from tpopt.backend.generated import kernel as generated
     from tpopt.backend.library import attention, convolution, gemm, layout, linear, pads, torch_stage, views
 
-    families = (attention, convolution, gemm, layout, linear, pads, torch_stage, views)
+    families = (attention, convolution, gemm, layout, linear, pads, torch_stage, views, generated)
     return MappingProxyType({name: binder for family in families for name, binder in family.BINDERS.items()})
 
 

@@ -1,0 +1,101 @@
+"""How reads move through memory as loops advance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tpopt.backend.generated.plan import dense_strides
+from tpopt.backend.generated.sizes import shape
+from tpopt.ir import Compute, FloorDiv, Index, Iter, Lookup, Mod, Read, Reduce, Scalar, Tensor, index
+from tpopt.ir.interpret.terms import iters_of
+from tpopt.ir.walk import own_indices, postorder
+
+IRREGULAR = None
+"""The step of an access whose neighbours are not evenly spaced."""
+
+
+class Access:
+    """The reads and loops of one stage. ``strides`` are those of tensors that are not dense, in elements."""
+
+    def __init__(self, stage: Compute, strides: Mapping[str, tuple[int, ...]]) -> None:
+        self.stage = stage
+        self._strides = strides
+        self.terms: Sequence[Scalar] = postorder(*stage.bodies)
+        self.reads = tuple(t for t in self.terms if isinstance(t, Read))
+        self.reduces = tuple(t for t in self.terms if isinstance(t, Reduce))
+        inside: dict[Scalar, None] = {}
+        for reduce in self.reduces:
+            inside.update(dict.fromkeys(postorder(*reduce.bodies)))
+        self._summed = inside
+
+    def is_summed(self, term: Scalar) -> bool:
+        """Whether a term lies inside a reduction."""
+        return term in self._summed
+
+    def strides(self, tensor: Tensor) -> tuple[int, ...]:
+        """Strides of a tensor in elements."""
+        return self._strides.get(tensor.name, dense_strides(shape(tensor)))
+
+    def step(self, read: Read, iterator: Iter, lanes: int = 1) -> int | None:
+        """How far apart neighbours along an iterator lie, in elements; ``None`` where they are not evenly spaced.
+
+        With ``lanes``, only neighbours within an aligned block of that many count.
+        """
+        total = 0
+        for where, stride in zip(read.indices, self.strides(read.tensor), strict=True):
+            moved = lane_step(where, iterator, lanes)
+            if moved is None:
+                return None
+            total += moved * stride
+        return total
+
+    def out_step(self, iterator: Iter) -> int:
+        """How far apart neighbours of the result lie."""
+        loops = list(self.stage.loops)
+        return self.strides(self.stage.outs[0])[loops.index(iterator)] if iterator in loops else 0
+
+
+def lane_step(where: Index, iterator: Iter, lanes: int) -> int | None:
+    """The step of an index along an iterator within an aligned block of ``lanes``; ``None`` where it varies."""
+    total = 0
+    for coefficient, atoms in where.terms:
+        moving = [a for a in atoms if _mentions(a, iterator)]
+        if not moving:
+            continue
+        if len(atoms) > 1:
+            return None
+        (atom,) = atoms
+        if isinstance(atom, Iter):
+            total += coefficient
+            continue
+        if isinstance(atom, Lookup):
+            return None
+        assert isinstance(atom, (FloorDiv, Mod))
+        inner = lane_step(atom.numerator, iterator, lanes)
+        divisor = index(atom.denominator).constant
+        if inner is None or divisor is None or inner < 0:
+            return None
+        if inner == 0:
+            continue
+        if divisor % (inner * lanes) or not _aligned(atom.numerator, iterator, inner * lanes):
+            return None
+        total += coefficient * inner if isinstance(atom, Mod) else 0
+    return total
+
+
+def _aligned(numerator: Index, iterator: Iter, block: int) -> bool:
+    """Whether everything but the iterator adds multiples of a block."""
+    return all(c % block == 0 for c, atoms in numerator.terms if not any(a is iterator for a in atoms))
+
+
+def _mentions(atom: object, iterator: Iter) -> bool:
+    if atom is iterator:
+        return True
+    if isinstance(atom, (FloorDiv, Mod)):
+        return iterator in iters_of((atom.numerator,))
+    return isinstance(atom, Lookup) and iterator in iters_of(atom.indices)
+
+
+def depends_on(read: Read) -> dict[Iter, None]:
+    """Iterators that decide which element is read."""
+    return iters_of(own_indices(read))

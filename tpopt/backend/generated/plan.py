@@ -1,0 +1,89 @@
+"""A kernel on paper: stages, the order of their loops, what lies in vectors and in registers, where operands lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tpopt.ir import Compute, Iter, Read, Scatter, Tensor
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How one iterator runs: ``lanes`` neighbours in a vector (1: none), ``count`` such steps side by side."""
+
+    lanes: int = 1
+    count: int = 1
+
+    @property
+    def span(self) -> int:
+        """Points of one tile."""
+        return self.lanes * self.count
+
+
+@dataclass(frozen=True)
+class Nest:
+    """How one stage runs.
+
+    ``depth`` leading loops are shared with other stages of the kernel and stand around it. ``order`` are the others,
+    outermost first; ``sweeps`` names those that run in tiles. ``reductions`` orders the iterators of every reduction
+    from the outside in, and ``across`` names the one that lies in vectors where no loop does.
+    """
+
+    stage: Compute | Scatter
+    depth: int = 0
+    order: tuple[Iter, ...] = ()
+    sweeps: Mapping[Iter, Sweep] = field(default_factory=dict)
+    across: Mapping[Iter, Sweep] = field(default_factory=dict)
+    parallel: int = 0
+
+    @property
+    def vector(self) -> Iter | None:
+        """The loop that lies in vectors."""
+        return next((i for i, s in self.sweeps.items() if s.lanes > 1), None)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A constant laid out in the order in which one nest reads it.
+
+    Axes from the outside in: the tile of each loop in ``tiles``, the value of each reduced iterator in ``reduced``, the
+    step of each loop in ``steps`` within its tile, the lane. ``shape`` are their extents.
+    """
+
+    name: str
+    read: Read
+    tiles: tuple[Iter, ...]
+    reduced: tuple[Iter, ...]
+    steps: tuple[Iter, ...]
+    lane: Iter | None
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """A whole kernel: ``reads`` and ``outs`` are its arguments in order, packed constants in place of what they pack.
+
+    ``strides`` (elements) of an argument are those of a dense row-major tensor where none are given. ``private`` are
+    tensors that live in scratch memory alone; ``rows`` are the loops that stages share, of which ``parallel`` run in
+    parallel as one.
+    """
+
+    reads: tuple[Tensor, ...]
+    outs: tuple[Tensor, ...]
+    nests: tuple[Nest, ...]
+    rows: tuple[Iter, ...] = ()
+    parallel: int = 0
+    private: tuple[Tensor, ...] = ()
+    strides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    packs: tuple[Pack, ...] = ()
+
+
+def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Row-major strides in elements."""
+    found: list[int] = []
+    step = 1
+    for extent in reversed(shape):
+        found.append(step)
+        step *= extent
+    return tuple(reversed(found))

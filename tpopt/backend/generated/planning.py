@@ -1,0 +1,107 @@
+"""From the algebra of a kernel to its plan: stages fused, loops chosen, constants laid out as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from tpopt.backend.generated.access import Access, depends_on
+from tpopt.backend.generated.fuse import fused
+from tpopt.backend.generated.machine import Processor
+from tpopt.backend.generated.normal import two_pass
+from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep
+from tpopt.backend.generated.schedule import schedule
+from tpopt.backend.generated.sizes import elements, extent
+from tpopt.errors import KernelUnsupported
+from tpopt.ir import Compute, Iter, Program, Read, Tensor
+from tpopt.ir.walk import postorder, tensors_of_indices
+from tpopt.rewrite.stages import term_indices
+
+SPREAD = 1.25
+"""A constant is packed where its packed form is at most this much larger: each element is read at about one place."""
+PARALLEL_ROWS = 4
+
+
+def plan_kernel(
+    program: Program,
+    constants: frozenset[str],
+    processor: Processor,
+    strides: Mapping[str, tuple[int, ...]] | None = None,
+) -> KernelPlan:
+    """The plan of a kernel that computes a program of Compute stages.
+
+    ``constants`` names the inputs whose values never change: they may be laid out anew. ``strides`` (elements) belong
+    to inputs that are not dense. Raises :class:`KernelUnsupported` with what stands in the way.
+    """
+    stages = [s for s in program.stages if isinstance(s, Compute)]
+    if len(stages) < len(program.stages):
+        other = next(s for s in program.stages if not isinstance(s, Compute))
+        raise KernelUnsupported(f"a {type(other).__name__} has no generated kernel")
+    if any(elements(t) == 0 for s in stages for t in s.outs):
+        raise KernelUnsupported("a result has no elements")
+    known = dict(strides or {})
+    rows = fused(stages, program.outputs)
+    depth = len(rows.rows)
+    nests: list[Nest] = []
+    packs: list[Pack] = []
+    for stage in map(two_pass, rows.stages):
+        packable = _packable(stage, constants) if depth == 0 else frozenset()
+        nest = schedule(stage, processor, depth=depth, strides=known, packable=packable)
+        nests.append(nest)
+        if nest.vector is not None:
+            packs += [_pack(read, nest, f"pack{len(packs) + n}") for n, read in enumerate(sorted(packable, key=str))]
+    taken = frozenset(p.read for p in packs)
+    plain = {t.name for s in rows.stages for t in _tensors(s, taken)}
+    reads = tuple(t for t in program.inputs if t.name in plain)
+    parallel = 0
+    if depth and processor.threads > 1:
+        parallel = _leading(rows.rows, processor)
+    return KernelPlan(reads, program.outputs, tuple(nests), rows.rows, parallel, rows.private, known, tuple(packs))
+
+
+def _tensors(stage: Compute, packed: frozenset[Read]) -> list[Tensor]:
+    """Tensors that a stage reads as they are."""
+    terms = postorder(*stage.bodies)
+    read = [t.tensor for t in terms if isinstance(t, Read) and t not in packed]
+    return [*read, *tensors_of_indices(term_indices(*stage.bodies))]
+
+
+def _leading(rows: tuple[Iter, ...], processor: Processor) -> int:
+    total = 1
+    for number, iterator in enumerate(rows, 1):
+        total *= extent(iterator)
+        if total >= PARALLEL_ROWS * processor.threads:
+            return number
+    return len(rows)
+
+
+def _packable(stage: Compute, constants: frozenset[str]) -> frozenset[Read]:
+    """Reads of constants inside a reduction that take each element about once, and depend on one of its iterators."""
+    access = Access(stage, {})
+    summed = {i for r in access.reduces for i in r.iters}
+    found = []
+    for read in access.reads:
+        iters = depends_on(read)
+        points = prod(extent(i) for i in iters)
+        size = elements(read.tensor)
+        small = points <= SPREAD * size
+        if read.tensor.name in constants and access.is_summed(read) and small and any(i in summed for i in iters):
+            found.append(read)
+    return frozenset(found)
+
+
+def _pack(read: Read, nest: Nest, name: str) -> Pack:
+    iters = depends_on(read)
+    assert isinstance(nest.stage, Compute)
+    access = Access(nest.stage, {})
+    tiles = tuple(i for i in nest.order if i in iters)
+    reduced = tuple(dict.fromkeys(i for r in access.reduces for i in r.iters if i in iters))
+    sweeps = {i: nest.sweeps.get(i, Sweep()) for i in tiles}
+    steps = tuple(i for i in nest.sweeps if i in iters and sweeps[i].count > 1)
+    lane = nest.vector if nest.vector in iters else None
+    sizes = [-(-extent(i) // sweeps[i].span) for i in tiles]
+    sizes += [extent(i) for i in reduced]
+    sizes += [sweeps[i].count for i in steps]
+    if lane is not None:
+        sizes.append(sweeps[lane].lanes)
+    return Pack(name, read, tiles, reduced, steps, lane, tuple(sizes))

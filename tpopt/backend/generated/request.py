@@ -1,0 +1,77 @@
+"""What a build worker is asked for: a kernel's algebra as text, and all that its plan depends on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from tpopt.backend.generated.machine import Processor
+from tpopt.backend.generated.plan import KernelPlan
+from tpopt.backend.generated.planning import plan_kernel
+from tpopt.ir import Program
+from tpopt.ir.canonical import canonical
+from tpopt.ir.parse import parse_program
+
+
+@cache
+def generator_digest() -> str:
+    """Of the sources that turn a request into code: what an older generator built is not taken for a new kernel."""
+    folder = Path(__file__).parent
+    files = sorted((*folder.glob("*.py"), *folder.parent.joinpath("tvm").rglob("*.py")))
+    return sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class KernelRequest:
+    """A kernel to build.
+
+    ``text`` is a canonical program; ``constants`` are the positions of inputs whose values never change, ``strides``
+    (elements) those of inputs that are not dense. Equal requests ask for the same machine code on the same machine.
+    """
+
+    text: str
+    constants: tuple[int, ...]
+    processor: Processor
+    strides: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+    @staticmethod
+    def of(
+        program: Program,
+        constants: tuple[int, ...],
+        processor: Processor,
+        strides: Mapping[int, tuple[int, ...]] | None = None,
+    ) -> KernelRequest:
+        """The request for a program, whatever the names in it."""
+        return KernelRequest(str(canonical(program)), constants, processor, tuple(sorted((strides or {}).items())))
+
+    @cached_property
+    def program(self) -> Program:
+        """The kernel's algebra under canonical names."""
+        return parse_program(self.text)
+
+    @cached_property
+    def plan(self) -> KernelPlan:
+        """How it is computed: the same here and in the worker."""
+        names = [t.name for t in self.program.inputs]
+        strides = {names[n]: s for n, s in self.strides}
+        return plan_kernel(self.program, frozenset(names[n] for n in self.constants), self.processor, strides)
+
+    @cached_property
+    def digest(self) -> str:
+        """A short name of the request, the same for equal ones."""
+        return sha256(self.encode()).hexdigest()[:32]
+
+    def encode(self) -> bytes:
+        """The request as bytes: the same for equal requests, and for the same generator."""
+        return json.dumps({**asdict(self), "generator": generator_digest()}, sort_keys=True).encode()
+
+    @staticmethod
+    def decode(payload: bytes) -> KernelRequest:
+        """What :meth:`encode` made."""
+        data = json.loads(payload)
+        strides = tuple((n, tuple(s)) for n, s in data["strides"])
+        return KernelRequest(data["text"], tuple(data["constants"]), Processor(**data["processor"]), strides)

@@ -1,0 +1,217 @@
+"""Chooses the loops of one stage: what lies in vectors, what stays in registers, what runs in parallel.
+
+Costs are in cycles of one core for one point of a stage, good to perhaps a factor of two: they only have to order the
+few ways to run it. The kernel that results is timed like any other candidate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, prod
+
+from tpopt.backend.generated.access import Access, depends_on
+from tpopt.backend.generated.machine import Processor
+from tpopt.backend.generated.plan import Nest, Sweep
+from tpopt.backend.generated.sizes import elements, extent
+from tpopt.ir import Apply, Compute, Iter, Read, Reduce
+from tpopt.ir.dtypes import DType
+
+GATHERED = 1.0
+"""Cycles for each lane of a vector whose elements are loaded one by one."""
+FUNCTION_CYCLES = 8.0
+"""Cycles of a transcendental function on one vector."""
+PARALLEL_CYCLES = 40_000
+"""Work from which a second thread pays for waking it (about 10 µs)."""
+TILES_PER_THREAD = 4
+STEPS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16)
+_EASY = frozenset(
+    "add sub mul neg abs max min and or xor not eq ne lt le gt ge where div sqrt fmax fmin copysign sign isnan".split()
+)
+
+
+@dataclass(frozen=True)
+class _Way:
+    cost: float
+    vector: Iter | None = None
+    across: Iter | None = None
+    lanes: int = 1
+
+
+def schedule(
+    stage: Compute,
+    processor: Processor,
+    *,
+    depth: int = 0,
+    strides: Mapping[str, tuple[int, ...]] | None = None,
+    packable: frozenset[Read] = frozenset(),
+) -> Nest:
+    """The nest of a stage whose ``depth`` leading loops are shared. ``packable`` reads may be laid out as wanted."""
+    access = Access(stage, strides or {})
+    loops = stage.loops[depth:]
+    lanes = processor.lanes(widest(stage))
+    way = min(_ways(access, loops, lanes, packable), key=lambda w: w.cost)
+    sweeps: dict[Iter, Sweep] = {}
+    if way.vector is not None:
+        sweeps[way.vector] = Sweep(_fitting(extent(way.vector), way.lanes))
+    across = {
+        i: _across(i, way.lanes) for r in access.reduces for i in (_reduced(access, r, way.lanes),) if i is not None
+    }
+    if access.reduces:
+        sweeps.update(_registers(access, loops, way, sweeps, processor, packable))
+        for iterator, sweep in across.items():
+            steps = prod(s.count for s in sweeps.values())
+            across[iterator] = Sweep(sweep.lanes, max(1, min(sweep.count, processor.registers // 2 // steps)))
+    order = _order(access, loops, way.vector)
+    cycles = way.cost * prod(extent(i) for i in loops) * _terms(access)
+    parallel = _parallel(order, sweeps, cycles, processor) if depth == 0 else 0
+    return Nest(stage, depth, order, sweeps, across, parallel)
+
+
+def widest(stage: Compute) -> int:
+    """Bytes of the widest element that a stage computes with."""
+    access = Access(stage, {})
+    dtypes = {t.dtype for t in access.terms} | {o.dtype for o in stage.outs}
+    sizes = [4 if d in (DType.F16, DType.BF16) else d.real.itemsize for d in dtypes]
+    return max(4, *(s for s in sizes))
+
+
+def _ways(access: Access, loops: tuple[Iter, ...], lanes: int, packable: frozenset[Read]) -> list[_Way]:
+    found = [_Way(_cost(access, None, 1, packable))]
+    for iterator in loops:
+        size = extent(iterator)
+        if size > 1:
+            own = _fitting(size, lanes)
+            wasted = ceil(size / own) * own / size
+            found.append(_Way(_cost(access, iterator, own, packable) * wasted / own, iterator, None, own))
+    for reduce in access.reduces:
+        reduced = _reduced(access, reduce, lanes)
+        if reduced is not None:
+            size = extent(reduced)
+            own = _fitting(size, lanes)
+            folded = 3.0 * own.bit_length() * own / max(size, own)
+            cost = _cost(access, reduced, own, packable) * ceil(size / own) * own / size + folded
+            found.append(_Way(cost / own, None, reduced, own))
+    return found
+
+
+def _cost(access: Access, iterator: Iter | None, lanes: int, packable: frozenset[Read]) -> float:
+    """Cycles of one vector along an iterator, for one term of the stage's reductions."""
+    terms = _terms(access)
+    total = 0.0
+    for term in access.terms:
+        share = 1.0 if access.is_summed(term) or not access.reduces else 1.0 / terms
+        if isinstance(term, Read):
+            total += share * _load(access, term, iterator, lanes, packable)
+        elif isinstance(term, Apply):
+            total += share * (0.5 if term.function in _EASY else FUNCTION_CYCLES)
+        elif isinstance(term, Reduce):
+            total += 0.5
+    if iterator is not None and iterator in access.stage.loops:
+        written = 1.0 if access.out_step(iterator) == 1 else GATHERED * lanes
+        total += written * len(access.stage.outs) / terms
+    return max(total, 0.5)
+
+
+def _load(access: Access, read: Read, iterator: Iter | None, lanes: int, packable: frozenset[Read]) -> float:
+    if iterator is None or read in packable:
+        return 0.5
+    step = access.step(read, iterator, lanes)
+    return 0.5 if step in (0, 1) else 1.0 if step == -1 else GATHERED * lanes
+
+
+def _terms(access: Access) -> int:
+    """Terms of the longest reduction."""
+    return max((prod(extent(i) for i in r.iters) for r in access.reduces), default=1) or 1
+
+
+def _reduced(access: Access, reduce: Reduce, lanes: int) -> Iter | None:
+    """The iterator of a reduction along which its reads lie side by side."""
+    inside = [t for t in access.reads if any(i in depends_on(t) for i in reduce.iters)]
+    for iterator in reversed(reduce.iters):
+        steps = [access.step(r, iterator, lanes) for r in inside]
+        if extent(iterator) >= 4 and all(s in (0, 1) for s in steps) and (1 in steps or not inside):
+            return iterator
+    return None
+
+
+def _across(iterator: Iter, lanes: int) -> Sweep:
+    size = extent(iterator)
+    own = _fitting(size, lanes)
+    return Sweep(own, max(1, min(4, size // own)))
+
+
+def _fitting(size: int, lanes: int) -> int:
+    """The widest vector that is worth it for so many elements: a power of two at most the next above them."""
+    while lanes > 2 and lanes // 2 >= size:
+        lanes //= 2
+    return lanes
+
+
+def _registers(
+    access: Access,
+    loops: tuple[Iter, ...],
+    way: _Way,
+    sweeps: Mapping[Iter, Sweep],
+    processor: Processor,
+    packable: frozenset[Read],
+) -> dict[Iter, Sweep]:
+    """How many steps of which loops share the loads of a reduction: the least loads for each product."""
+    summed = [r for r in access.reads if access.is_summed(r)]
+    free = [i for i in loops if extent(i) > 1 or i is way.vector]
+    tiled = sorted(free, key=lambda i: (i is not way.vector, sum(i in depends_on(r) for r in summed), -extent(i)))[:3]
+    best, chosen = float("inf"), dict(sweeps)
+    most = processor.registers - 4
+    for counts in product(*(_counts(i, sweeps) for i in tiled)):
+        number = dict(zip(tiled, counts, strict=True))
+        accumulators = prod(counts)
+        if accumulators > most:
+            continue
+        loads = sum(prod(n for i, n in number.items() if i in depends_on(r)) for r in summed)
+        extra = sum(
+            prod(n for i, n in number.items() if i in depends_on(r))
+            for r in summed
+            if way.vector is not None and r not in packable and access.step(r, way.vector, way.lanes) not in (0, 1)
+        )
+        wasted = prod(
+            ceil(extent(i) / (n * _lanes(i, sweeps))) * n * _lanes(i, sweeps) / extent(i) for i, n in number.items()
+        )
+        chain = max(1.0, 8.0 / accumulators)
+        cost = wasted * (max(0.5 * accumulators * chain, 0.5 * loads) + 0.1 * loads + way.lanes * extra) / accumulators
+        if cost < best - 1e-9:
+            best = cost
+            chosen = {i: Sweep(_lanes(i, sweeps), n) for i, n in number.items() if n > 1 or i in sweeps}
+    return chosen
+
+
+def _counts(iterator: Iter, sweeps: Mapping[Iter, Sweep]) -> list[int]:
+    most = max(1, extent(iterator) // _lanes(iterator, sweeps))
+    return [n for n in STEPS if n <= most and (iterator not in sweeps or n <= 4)]
+
+
+def _lanes(iterator: Iter, sweeps: Mapping[Iter, Sweep]) -> int:
+    return sweeps[iterator].lanes if iterator in sweeps else 1
+
+
+def _order(access: Access, loops: tuple[Iter, ...], vector: Iter | None) -> tuple[Iter, ...]:
+    """Loops from the outside in: those of the largest operand of a reduction first, so that it streams by once."""
+    outer = [i for i in loops if i is not vector] + ([vector] if vector is not None else [])
+    summed = [r for r in access.reads if access.is_summed(r)]
+    if len(summed) < 2:
+        return tuple(outer)
+    largest = max(summed, key=lambda r: elements(r.tensor))
+    first = depends_on(largest)
+    return tuple(sorted(outer, key=lambda i: i not in first))
+
+
+def _parallel(order: tuple[Iter, ...], sweeps: Mapping[Iter, Sweep], cycles: float, processor: Processor) -> int:
+    """How many leading loops run in parallel as one."""
+    if processor.threads == 1 or cycles < PARALLEL_CYCLES:
+        return 0
+    total = 1
+    for number, iterator in enumerate(order, 1):
+        total *= ceil(extent(iterator) / sweeps.get(iterator, Sweep()).span)
+        if total >= TILES_PER_THREAD * processor.threads:
+            return number
+    return len(order) if total > 1 else 0
