@@ -11,7 +11,9 @@ from types import MappingProxyType
 
 
 def _efficiency() -> Mapping[str, float]:
-    return MappingProxyType({"onednn": 0.9, "gemm": 0.7, "original": 0.6, "layout": 1.0, "view": 1.0, "generated": 0.45})
+    return MappingProxyType(
+        {"onednn": 0.9, "gemm": 0.7, "original": 0.6, "layout": 1.0, "view": 1.0, "generated": 0.45}
+    )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ ROUNDS = 7
 SAMPLE_SECONDS = 0.0005
 GROUP_SECONDS = 0.6
 """Time for one group of competitors; a slow kernel gets three rounds whatever it costs."""
+HOPELESS = 3.0
+"""A call that takes this many times as long as the quickest of its group is not timed any further: it will not win."""
+HOPELESS_SECONDS = 0.0005
+"""Nor is it dropped for a difference that is less than this."""
 OTHER_NUMBERS = 0.05
 """Relative L2 difference that no rounding explains: bf16 keeps 8 bits, and a value has been through one operator."""
 
@@ -70,17 +74,32 @@ class Profiler:
     def measure(
         self, calls: Mapping[str, Call], deadline: float | None = None
     ) -> dict[str, tuple[float, float, float, int]]:
-        """Microseconds of each call: median, low, high, rounds."""
+        """Microseconds of each call: median, low, high, rounds. What is hopelessly slow is timed once."""
         contestants = {name: self._thunk(call) for name, call in calls.items()}
+        found = {}
+        for name, seconds in self._hopeless(contestants).items():
+            found[name] = (seconds * 1e6, seconds * 0.7e6, seconds * 1.4e6, 1)
+            del contestants[name]
         budget = GROUP_SECONDS if deadline is None else max(0.0, min(GROUP_SECONDS, deadline - time.perf_counter()))
         with inference():
             watch = Stopwatch(min_sample_s=SAMPLE_SECONDS, settle_s=0.0, synchronize=self._synchronize)
             timings = interleave(contestants, rounds=ROUNDS, stopwatch=watch, budget_s=budget)
-        found = {}
-        for name, seconds in timings.seconds.items():
-            middle = bootstrap_median(np.asarray(seconds))
-            found[name] = (middle.median * 1e6, middle.low * 1e6, middle.high * 1e6, len(seconds))
+        for name, samples in timings.seconds.items():
+            middle = bootstrap_median(np.asarray(samples))
+            found[name] = (middle.median * 1e6, middle.low * 1e6, middle.high * 1e6, len(samples))
         return found
+
+    def _hopeless(self, contestants: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+        """Seconds of one call of each contestant that is not worth more of them."""
+        once = {}
+        with inference():
+            for name, call in contestants.items():
+                start = time.perf_counter()
+                call()
+                self._synchronize()
+                once[name] = time.perf_counter() - start
+        best = min(once.values(), default=0.0)
+        return {n: s for n, s in once.items() if s > HOPELESS * best and s - best > HOPELESS_SECONDS}
 
     def _thunk(self, call: Call) -> Callable[[], Any]:
         args, kwargs = call.fill(self._value)

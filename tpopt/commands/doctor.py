@@ -79,9 +79,18 @@ def _seen_by_torch(cores: int) -> list[Check]:
         balance(),
         checks.openmp_runtimes(maps),
         checks.allocator(maps),
+        _launcher(),
         checks.gpu(names, driver=driver),
         checks.nvcc(shutil.which("nvcc"), needed=driver),
     ]
+
+
+def _launcher() -> Check:
+    """Says whose threads generated kernels run on."""
+    from tpopt.backend.native.launcher import launcher_status
+
+    status = launcher_status()
+    return checks.check("generated kernels", status.kind, warn=status.kind != "shared", advice=status.reason)
 
 
 def balance(records: Path | None = None) -> Check:

@@ -158,6 +158,26 @@ def test_closing_fails_what_is_under_way_and_what_waits(pool: BuildPool, request
     assert ["the build pool was closed" in str(future.exception(timeout=0)) for future in futures] == [True] * 4
 
 
+def test_it_can_be_closed_where_a_future_is_done(pool: BuildPool, request_for: Make):
+    future, closed = pool.submit(request_for("x")), threading.Event()
+    future.add_done_callback(lambda _: (pool.close(), closed.set()))
+    assert future.result().metadata == b"meta of x"
+    assert closed.wait(5)
+
+
+def test_where_nothing_can_be_started_the_future_says_so(
+    pool: BuildPool, request_for: Make, monkeypatch: pytest.MonkeyPatch
+):
+    def none_left() -> None:
+        raise OSError("Too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", none_left)
+    pool.warm()
+    assert "build workers cannot be started: Too many open files" in str(pool.submit(request_for("x")).exception())
+    monkeypatch.undo()
+    assert pool.submit(request_for("x")).result().metadata == b"meta of x"
+
+
 def test_a_forked_child_is_told_to_make_its_own(pool: BuildPool, request_for: Make):
     owner, pool._owner = pool._owner, os.getppid()
     error = pool.submit(request_for("x")).exception()

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from types import TracebackType
@@ -76,7 +77,8 @@ class BuildPool:
         """Starts the processes, and does not wait for them."""
         with self._lock:
             if self._unusable() is None:
-                self._start()
+                with suppress(OSError, RuntimeError):  # the first request will meet the same and say so
+                    self._start()
 
     def submit(self, request: BuildRequest) -> Future[Built]:
         """The kernel, from the cache or built; the future fails with :class:`KernelBuildFailed` and nothing else.
@@ -96,7 +98,11 @@ class BuildPool:
                 return future
             if request.key in self._pending:
                 return self._pending[request.key]
-            self._start()
+            try:
+                self._start()
+            except (OSError, RuntimeError) as error:  # no socket, or no thread, is left
+                future.set_exception(failure(request, f"build workers cannot be started: {error}"))
+                return future
             self._pending[request.key] = future
             self._jobs.put(_Job(request, future))
         return future
@@ -113,7 +119,8 @@ class BuildPool:
         if zygote is not None:
             zygote.close()
         for thread in self._threads:
-            thread.join(JOIN_SECONDS)
+            if thread is not threading.current_thread():  # it may be called where a future is done
+                thread.join(JOIN_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -132,11 +139,12 @@ class BuildPool:
 
     def _start(self) -> None:
         if self._zygote is None:
-            self._zygote = Zygote(self._modules, self.memory_bytes, quiet=self._quiet)
+            zygote = Zygote(self._modules, self.memory_bytes, quiet=self._quiet)
             names = [f"tpopt-build-{number}" for number in range(self._count)]
             self._threads = [threading.Thread(target=self._serve, name=name, daemon=True) for name in names]
             for thread in self._threads:
                 thread.start()
+            self._zygote = zygote
 
     def _serve(self) -> None:
         """One thread for each worker."""
