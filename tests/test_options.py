@@ -28,6 +28,7 @@ def test_effort_is_a_number_of_seconds(effort: str | float, seconds: float):
         ("effort", True, "effort=True: expected"),
         ("effort", math.inf, "effort=inf: expected"),
         ("choice", "guess", "choice='guess': expected 'measured' or 'model'"),
+        ("kernels", "mine", "kernels='mine': expected 'all' or 'library' or 'generated'"),
         ("verify", 1, "verify=1: expected True or False"),
         ("gate", "yes", "gate='yes': expected True or False"),
         ("strict", None, "strict=None: expected True or False"),

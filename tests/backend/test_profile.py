@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -67,3 +68,44 @@ def test_times_are_medians_in_microseconds():
     us, low, high, rounds = figures["a"]
     assert low <= us <= high
     assert rounds == 3  # the time is used up: three rounds whatever they cost
+
+
+class Copies:
+    """A kernel that notes where it wrote."""
+
+    def __init__(self) -> None:
+        self.places: set[int] = set()
+
+    def prepare(self) -> None:
+        """Nothing to do."""
+
+    def fresh(self) -> list[Any]:
+        return [lambda: torch.empty(6)]
+
+    def at(self, args: Any) -> Any:
+        return self.write
+
+    def write(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        self.places.add(out.data_ptr())
+        out.copy_(x)
+
+
+def test_a_kernel_that_writes_where_it_is_told_is_timed_without_allocations():
+    made = Copies()
+    profiler().measure({"copy": Call("copy", raises, (Ref("x"),), (), ("y",), into=made)})
+    assert len(made.places) == 1
+
+
+def test_what_is_hopelessly_slow_is_timed_once():
+    calls = 0
+
+    def slow(x: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.05)
+        return x
+
+    found = profiler().measure({"fast": call(torch.clone, "x"), "slow": call(slow, "x")})
+    assert (calls, found["slow"][3]) == (1, 1)
+    assert found["slow"][0] > 40_000 > found["fast"][0]
+    assert found["fast"][3] > 1

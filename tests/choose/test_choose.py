@@ -8,12 +8,16 @@ import torch
 from torch import nn
 
 from tpopt.backend.binding import Binder
+from tpopt.backend.generated.kernel import GeneratedKernel
+from tpopt.choose import choose as choose_module
 from tpopt.choose.careful import FREE, affordable, excess_terms
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
+from tpopt.errors import KernelBuildFailed
 from tpopt.frontend import Traced, trace
 from tpopt.ir import Program
+from tpopt.options import Kernels
 from tpopt.rewrite import Trace, registry
 from tpopt.store.records import Records
 
@@ -33,7 +37,7 @@ def chosen(exclude: tuple[str, ...] = (), tmp: Any = "/dev/null") -> Choice:
     found, cleaned = traced()
     model = ModelPrices(found.algebra, {})
     pricer = Pricer(model, Records(tmp, "here"), Binder({}), {}, None)
-    return choose(found.original, [cleaned], gather(found.original, [cleaned], exclude), pricer)
+    return choose(found.original, [cleaned], gather(found.original, [cleaned], exclude, kernels="library"), pricer)
 
 
 def kinds(choice: Choice) -> dict[str, str]:
@@ -71,7 +75,7 @@ def test_operators_of_excluded_modules_stay_as_they_are(exclude: tuple[str, ...]
 
 def test_the_plan_of_originals_runs_every_operator_as_it_was():
     found, cleaned = traced()
-    everything = gather(found.original, [cleaned])
+    everything = gather(found.original, [cleaned], kernels="library")
     prices = chosen().prices
     plain = only_originals(found.original, everything, prices)
     assert plain is not None
@@ -80,7 +84,7 @@ def test_the_plan_of_originals_runs_every_operator_as_it_was():
 
 def test_there_is_no_plan_of_originals_when_one_of_them_failed():
     found, cleaned = traced()
-    everything = gather(found.original, [cleaned])
+    everything = gather(found.original, [cleaned], kernels="library")
     everything.admitted = [c for c in everything.admitted if c.name != "relu:original"]
     assert only_originals(found.original, everything, chosen().prices) is None
 
@@ -94,7 +98,7 @@ WIDE = torch.randn(1, 64, 48, 48)
 def test_the_next_cover_spends_no_more_terms_than_its_budget():
     found, cleaned = traced(DEEP, WIDE)
     pricer = Pricer(ModelPrices(found.algebra, {}), Records("/dev/null", "here"), Binder({}), {}, None)
-    first = choose(found.original, [cleaned], gather(found.original, [cleaned]), pricer)
+    first = choose(found.original, [cleaned], gather(found.original, [cleaned], kernels="library"), pricer)
     spent = {c.covers[0]: excess_terms(c, {}) for c in first.solution.picked if c.kind == "onednn"}
     assert spent == {"conv2d": 576 - FREE, "conv2d_1": 0, "conv2d_2": 432 - FREE}
     assert affordable(first.solution.picked, {}, 4e-6, 3e-6) == int(708 * (2.7**2 - 1.5**2) / (4**2 - 1.5**2))
@@ -110,3 +114,43 @@ def test_there_is_nothing_to_save_among_originals():
     plain = only_originals(found.original, gather(found.original, [cleaned]), chosen().prices)
     assert plain is not None
     assert choose_again(found.original, [cleaned], plain, {}, error=4e-6, tolerance=3e-6) is None
+
+
+def modelled(kernels: Kernels) -> Choice:
+    """By the model alone, for small layers, which the model would rather generate."""
+    found, cleaned = traced(nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.LayerNorm(5)).eval(), torch.randn(3, 6))
+    pricer = Pricer(ModelPrices(found.algebra, {}), Records("/dev/null", "here"), Binder(found.weights), {}, None)
+    candidates = gather(found.original, [cleaned], kernels=kernels)
+    return choose(found.original, [cleaned], candidates, pricer, kernels)
+
+
+def test_only_generated_kernels_run_when_they_are_asked_for():
+    assert set(modelled("generated").plan.count()) == {"generated"}
+
+
+def test_no_generated_kernel_runs_when_the_library_is_asked_for():
+    assert "generated" not in modelled("library").plan.count()
+
+
+def test_a_kernel_that_cannot_be_built_leaves_its_place_to_another(monkeypatch):
+    def fails(self: GeneratedKernel) -> None:
+        raise KernelBuildFailed("the compiler is gone")
+
+    monkeypatch.setattr(GeneratedKernel, "prepare", fails)
+    for kernels in ("all", "generated"):
+        made = modelled(kernels)
+        assert "generated" not in made.plan.count()
+        assert {r.reason for r in made.found.refused if r.kind == "generated"} == {"the compiler is gone"}
+
+
+def test_without_a_compiler_nothing_is_generated_and_the_reason_is_said(monkeypatch):
+    monkeypatch.setattr(choose_module, "obstacle", lambda: "no kernel can be built: no C compiler")
+    made = modelled("all")
+    assert "generated" not in made.plan.count()
+    assert {r.reason for r in made.found.refused if r.kind == "generated"} == {"no kernel can be built: no C compiler"}
+
+
+def test_a_generated_kernel_spends_a_block_of_a_long_sum():
+    found, cleaned = traced(nn.Linear(4096, 8).eval(), torch.randn(2, 4096))
+    (linear,) = [c for c in gather(found.original, [cleaned]).admitted if c.name == "linear:generated"]
+    assert excess_terms(linear, {}) == 256 + 4096 // 256 - FREE

@@ -33,6 +33,7 @@ def test_json_is_the_report_and_nothing_else(net: str, run: Run, compiler: Compi
         (["--effort", "fast"], "effort", "fast"),
         (["--effort", "2.5"], "effort", 2.5),
         (["--choice", "model"], "choice", "model"),
+        (["--kernels", "library"], "kernels", "library"),
         (["--tolerance", "1e-4"], "tolerance", 1e-4),
         (["--strict"], "strict", True),
         (["--no-verify"], "verify", False),

@@ -95,3 +95,31 @@ def test_values_with_alike_names_stay_apart():
     calls = (Call("add", add, (Ref("a.b"), Ref("a_b")), (), ("c",)),)
     made = source(inputs=("a.b", "a_b"), calls=calls, outputs=("c",), placed={}, clone=frozenset())
     assert made.compile()(torch.ones(1), torch.ones(1) * 4, [])[0].tolist() == [5.0]
+
+
+class Doubled:
+    """A kernel that writes twice its argument, and its negative, where it is told."""
+
+    def prepare(self) -> None:
+        """Nothing to do."""
+
+    def fresh(self) -> list[Any]:
+        return [lambda: torch.empty(3), lambda: torch.empty(3)]
+
+    def at(self, args: Any) -> Any:
+        return self.write
+
+    @staticmethod
+    def write(x: torch.Tensor, twice: torch.Tensor, negative: torch.Tensor) -> None:
+        twice.copy_(x * 2)
+        negative.copy_(-x)
+
+
+INTO = (Call("both", Doubled.write, (Ref("x"),), (), ("a", "b"), single=False, into=Doubled()),)
+
+
+def test_a_kernel_writes_into_its_place_and_into_new_memory_where_it_has_none():
+    made = source(calls=INTO, outputs=("b",), placed={"a": 0}, clone=frozenset(), direct={0: Doubled.write})
+    place = torch.zeros(3)
+    (negative,) = made.compile()(torch.ones(3), [place])
+    assert (place.tolist(), negative.tolist()) == ([2.0] * 3, [-1.0] * 3)

@@ -15,7 +15,7 @@ from tpopt._compile.check import verify_plan
 from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
-from tpopt.backend.generated.kernel import prefetch
+from tpopt.backend.generated.binding import prefetch
 from tpopt.backend.machine import machine_fingerprint, measured_balance, synchronizer
 from tpopt.backend.profile import Profiler
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
@@ -156,7 +156,7 @@ def _choose(
     model = ModelPrices(traced.algebra, attempt.sizes, roofline)
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
-    chosen = choose(traced.original, attempt.forms, found, pricer)
+    chosen = choose(traced.original, attempt.forms, found, pricer, options.kernels)
     attempt.plain = only_originals(traced.original, found, chosen.prices)
     return chosen
 

@@ -17,6 +17,9 @@ class Ref:
 class Destinations(Protocol):
     """The form of a kernel that writes into tensors it is given, whatever their number."""
 
+    def prepare(self) -> None:
+        """Does what the first call would do for dense arguments. Raises :class:`KernelBuildFailed`."""
+
     def fresh(self) -> list[Callable[[], Any]]:
         """For each result a function that allocates a tensor for it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,9 +103,11 @@ class Profiler:
         return {n: s for n, s in once.items() if s > HOPELESS * best and s - best > HOPELESS_SECONDS}
 
     def _thunk(self, call: Call) -> Callable[[], Any]:
+        """What a plan does at each call: a kernel that writes where it is told gets its memory beforehand."""
         args, kwargs = call.fill(self._value)
-        function = call.function
-        return lambda: function(*args, **kwargs)
+        if call.into is None:
+            return partial(call.function, *args, **kwargs)
+        return partial(call.into.at(args), *args, *(allocate() for allocate in call.into.fresh()))
 
     def _value(self, name: str) -> torch.Tensor:
         return self._values[name] if name in self._values else self._binder.weights[name]

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tpopt.backend.generated.candidates import KIND
+from tpopt.backend.generated.plan import BLOCK, LONG_SUM
 from tpopt.choose.candidate import Candidate
 from tpopt.ir import Compute, Kernel, Reduce, Stage, postorder
 from tpopt.ir.index import evaluate, index, product
@@ -26,7 +28,10 @@ def excess_terms(candidate: Candidate, sizes: Mapping[str, int]) -> int:
         return 0
     parts = dict(candidate.stage.parameters).get("parts", 1)
     assert isinstance(parts, int)
-    return max(0, max((reduction_length(s, sizes) for s in candidate.stage.defines), default=0) // parts - FREE)
+    length = max((reduction_length(s, sizes) for s in candidate.stage.defines), default=0) // parts
+    if candidate.kind == KIND and length > LONG_SUM:
+        length = BLOCK + length // BLOCK  # one block in one accumulator, then the blocks in another
+    return max(0, length - FREE)
 
 
 def reduction_length(stage: Stage, sizes: Mapping[str, int]) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from functools import partial
 from typing import Final
 
-from tpopt.backend.generated.candidates import generated_candidates
+from tpopt.backend.generated import candidates as generated
+from tpopt.backend.generated.binding import prefetch
+from tpopt.backend.generated.kernel import obstacle
 from tpopt.backend.library import library_candidates
 from tpopt.backend.library.torch_stage import bridge_candidates
 from tpopt.backend.plan import Plan
@@ -53,24 +56,31 @@ def gather(
     """
     found = Candidates()
     original_candidates(original, found, device)
-    _offers(forms, found, device)
-    bridge_candidates(forms, found)
+    _offers(forms, found, partial(library_candidates, device=device))
+    bridge_candidates(forms, found)  # before what is generated, so that every value has a maker if nothing can be built
     if kernels != "library" and device == "cpu":
-        generated_candidates(forms, found)
-    if kernels == "generated":
-        _only_generated(found)
+        _generated(forms, found)
     _exclude(found, (*forms, original), exclude)
     layout_candidates({n: t for program in (*forms, original) for n, t in program.tensors.items()}, found)
     return found
 
 
-def _offers(forms: Sequence[Program], found: Candidates, device: str) -> None:
-    """What the libraries offer for each form, nothing twice, and no way to compute what is a constant in the first."""
+def _generated(forms: Sequence[Program], found: Candidates) -> None:
+    reason = obstacle()
+    if reason is None:
+        _offers(forms, found, generated.candidates)
+    else:
+        for name in (o.name for s in forms[0].stages for o in s.outs):
+            found.refuse(f"{name}:{generated.KIND}", generated.KIND, (name,), reason)
+
+
+def _offers(forms: Sequence[Program], found: Candidates, offer: Callable[[Program, Candidates], None]) -> None:
+    """What a family offers for each form, nothing twice, and no way to compute what is a constant in the first."""
     constants = frozenset(w.name for w in forms[0].weights)
     known: dict[str, list[Candidate]] = {}
     for form in forms:
         offered = Candidates()
-        library_candidates(form, offered, device)
+        offer(form, offered)
         for candidate in offered.admitted:
             same_name = known.setdefault(candidate.name, [])
             if any(_same(candidate, other) for other in same_name) or any(
@@ -82,18 +92,6 @@ def _offers(forms: Sequence[Program], found: Candidates, device: str) -> None:
             found.add(candidate if number == 1 else replace(candidate, name=f"{candidate.name}~{number}"))
         seen = dict.fromkeys(found.refused)
         found.refused += [r for r in offered.refused if r not in seen and not constants.issuperset(r.covers)]
-
-
-def _only_generated(found: Candidates) -> None:
-    """Leaves generated kernels alone in the race for what they compute; everything else runs as it did."""
-    made = {v.name for c in found.admitted if c.kind == "generated" for v in c.produces}
-    kept = []
-    for candidate in found.admitted:
-        if candidate.kind == "generated" or not any(v.name in made for v in candidate.produces):
-            kept.append(candidate)
-        else:
-            found.refuse(candidate.name, candidate.kind, candidate.covers, "only generated kernels were asked for")
-    found.admitted = kept
 
 
 def _same(one: Candidate, other: Candidate) -> bool:
@@ -132,24 +130,62 @@ def _between(candidate: Candidate, makers: Mapping[str, Stage]) -> list[str]:
     return found
 
 
-def choose(original: Program, forms: Sequence[Program], found: Candidates, pricer: Pricer) -> Choice:
-    """Prices and solves. The plan has the signature of ``original`` and the weights of all programs that it uses."""
-    given = {t.name for program in (original, *forms) for t in (*program.inputs, *program.weights)}
-    first = {o.name for s in original.stages for o in s.outs if given.issuperset(_needed(s))}
+def choose(
+    original: Program, forms: Sequence[Program], found: Candidates, pricer: Pricer, kernels: Kernels = "all"
+) -> Choice:
+    """Prices and solves. The plan has the signature of ``original`` and the weights of all programs that it uses.
+
+    With ``kernels="generated"`` nothing else runs where a generated kernel could be built. Raises
+    :class:`InvalidProgram` where an operator of the model itself fails on the example inputs.
+    """
     prices = pricer.run(found)
     failed = next((r for r in found.refused if r.name.endswith(":original") and _FAILURE.match(r.reason)), None)
-    if failed is not None and failed.covers and failed.covers[0] in first:
+    if failed is not None and _is_fed_by_inputs(failed, original):
         raise InvalidProgram(_own_failure(failed))
+    if kernels == "generated":
+        _prepare(found.admitted, found, pricer)
+        _only_generated(found)
     try:
-        return _solved(original, forms, found, prices)
+        choice = _solved(original, forms, found, prices)
+        while not _prepare(choice.solution.picked, found, pricer):
+            choice = _solved(original, forms, found, prices)
     except InvalidProgram as error:
         if failed is None:
             raise
         raise InvalidProgram(_own_failure(failed)) from error
+    return choice
 
 
-def _needed(stage: Stage) -> list[str]:
-    return [t.name for t in stage_reads(stage)]
+def _prepare(picked: Sequence[Candidate], found: Candidates, pricer: Pricer) -> bool:
+    """Whether all generated kernels among these can be built; those that cannot are refused.
+
+    What was measured was built for that.
+    """
+    if pricer.profiler is not None:
+        return True
+    made = [c for c in picked if c.kind == generated.KIND]
+    prefetch(c.stage for c in made)
+    broken = {c: reason for c in made if (reason := pricer.unbuildable(c)) is not None}
+    for candidate, reason in broken.items():
+        found.refuse(candidate.name, candidate.kind, candidate.covers, reason)
+    found.admitted = [c for c in found.admitted if c not in broken]
+    return not broken
+
+
+def _only_generated(found: Candidates) -> None:
+    """Leaves generated kernels alone in the race for what they compute; everything else runs as it did."""
+    made = {v.name for c in found.admitted if c.kind == generated.KIND for v in c.produces}
+    others = [c for c in found.admitted if c.kind != generated.KIND and any(v.name in made for v in c.produces)]
+    for candidate in others:
+        found.refuse(candidate.name, candidate.kind, candidate.covers, "only generated kernels were asked for")
+    found.admitted = [c for c in found.admitted if c not in others]
+
+
+def _is_fed_by_inputs(failed: Refused, original: Program) -> bool:
+    """Whether an operator reads inputs and weights alone, so that nothing but these made it fail."""
+    given = {*original.inputs, *original.weights}
+    stage = next((s for s in original.stages if any(o.name in failed.covers for o in s.outs)), None)
+    return stage is not None and given.issuperset(stage_reads(stage))
 
 
 def _own_failure(failed: Refused) -> str:

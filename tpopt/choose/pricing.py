@@ -87,6 +87,16 @@ class Pricer:
             return None
         return call
 
+    def unbuildable(self, candidate: Candidate) -> str | None:
+        """Why a candidate's kernel cannot be made ready to run; ``None`` where it can, or needs nothing."""
+        try:
+            call = self.binder.bind(planned(candidate), self.sizes)
+            if call.into is not None:
+                call.into.prepare()
+        except TpoptError as error:
+            return str(error)
+        return None
+
     def _refuse(self, candidate: Candidate, found: Candidates, reason: str) -> None:
         found.refused.append(Refused(candidate.name, candidate.kind, candidate.covers, reason))
         self._failed.add(candidate)

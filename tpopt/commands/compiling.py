@@ -21,6 +21,7 @@ TargetArgument = Annotated[
 ]
 Effort = Annotated[str, typer.Option(help="One budget for everything: fast, balanced, max, or seconds.")]
 Choice = Annotated[str, typer.Option(help="measured times the best candidates; model decides by cost models alone.")]
+Kernels = Annotated[str, typer.Option(help="Which may be used: all, library, or generated.")]
 Tolerance = Annotated[float, typer.Option(help="Relative L2 error that a rule which amplifies rounding may reach.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Keep IEEE behaviour for non-finite values.")]
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not check the result against the original.")]

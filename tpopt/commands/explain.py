@@ -26,6 +26,7 @@ def explain(
     saved: Saved = None,
     effort: asked.Effort = "balanced",
     choice: asked.Choice = "measured",
+    kernels: asked.Kernels = "all",
     tolerance: asked.Tolerance = 1e-5,
     strict: asked.Strict = False,
     no_verify: asked.NoVerify = False,
@@ -50,8 +51,8 @@ def explain(
     else:
         assert target is not None
         options = asked.options_of(
-            effort=effort, choice=choice, tolerance=tolerance, strict=strict, no_verify=no_verify, no_gate=no_gate,
-            records=records, pipeline=pipeline, exclude=exclude, seed=seed,
+            effort=effort, choice=choice, kernels=kernels, tolerance=tolerance, strict=strict, no_verify=no_verify,
+            no_gate=no_gate, records=records, pipeline=pipeline, exclude=exclude, seed=seed,
         )  # fmt: skip
         report = asked.compile_target(target, options)
     if as_json:

@@ -19,6 +19,7 @@ def optimize(
     *,
     effort: asked.Effort = "balanced",
     choice: asked.Choice = "measured",
+    kernels: asked.Kernels = "all",
     tolerance: asked.Tolerance = 1e-5,
     strict: asked.Strict = False,
     no_verify: asked.NoVerify = False,
@@ -36,8 +37,8 @@ def optimize(
     a file, or in an importable module (package.module:FUNCTION). Ctrl-C keeps the best result so far.
     """
     options = asked.options_of(
-        effort=effort, choice=choice, tolerance=tolerance, strict=strict, no_verify=no_verify, no_gate=no_gate,
-        records=records, pipeline=pipeline, exclude=exclude, seed=seed,
+        effort=effort, choice=choice, kernels=kernels, tolerance=tolerance, strict=strict, no_verify=no_verify,
+        no_gate=no_gate, records=records, pipeline=pipeline, exclude=exclude, seed=seed,
     )  # fmt: skip
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")

@@ -77,7 +77,7 @@ def fingerprint(device: str, threads: int, versions: Mapping[str, str]) -> str:
     """What a time depends on besides the kernel: CPU, device, threads, library versions."""
     parts = [
         platform.machine(),
-        _cpu(),
+        cpu_model(),
         device,
         f"threads={threads}",
         *(f"{k}={v}" for k, v in sorted(versions.items())),
@@ -85,7 +85,8 @@ def fingerprint(device: str, threads: int, versions: Mapping[str, str]) -> str:
     return "; ".join(parts)
 
 
-def _cpu() -> str:
+def cpu_model() -> str:
+    """The processor's name, family and model."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

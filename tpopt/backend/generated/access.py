@@ -10,9 +10,6 @@ from tpopt.ir import Compute, FloorDiv, Index, Iter, Lookup, Mod, Read, Reduce, 
 from tpopt.ir.interpret.terms import iters_of
 from tpopt.ir.walk import own_indices, postorder
 
-IRREGULAR = None
-"""The step of an access whose neighbours are not evenly spaced."""
-
 
 class Access:
     """The reads and loops of one stage. ``strides`` are those of tensors that are not dense, in elements."""

@@ -124,7 +124,7 @@ def _in_rows(stages: Sequence[Compute], outs: Sequence[Tensor]) -> Rows:
         while same < depth and stage.loops[same].extent == first.loops[same].extent:
             same += 1
         depth = same
-    if depth == 0 or prod(extent(i) for i in first.loops[:depth]) == 1:
+    if depth == 0:
         raise KernelUnsupported("the stages share no loops, so that one would have to end before the next begins")
     rows = tuple(Iter(f"r{n}", i.extent) for n, i in enumerate(first.loops[:depth]))
     renamed = tuple(_renamed(s, rows) for s in stages)

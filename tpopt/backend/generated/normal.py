@@ -32,7 +32,7 @@ def two_pass(stage: Compute) -> Compute:
     names.update((i.name, None) for t in postorder(*stage.bodies) if isinstance(t, Reduce) for i in t.iters)
 
     def one(term: Scalar) -> Scalar:
-        if not isinstance(term, Reduce):
+        if not isinstance(term, Reduce) or not all(extent(i) for i in term.iters):
             return term
         if term.monoid == "welford" and _literals(term.bodies[1:], (0.0, 1.0)):
             return _variance(term, names)

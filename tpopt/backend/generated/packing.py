@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tpopt.backend.generated.plan import Nest, Pack, Sweep
+from tpopt.backend.generated.plan import Pack, Sweep
 from tpopt.backend.generated.sizes import extent
 from tpopt.ir import FloorDiv, Index, Iter, Mod, index
 
 Grid = npt.NDArray[np.int64]
 
 
-def packed(pack: Pack, nest: Nest, weight: torch.Tensor) -> torch.Tensor:
-    """The constant ``weight`` in the layout of ``pack`` for ``nest``, as a new tensor of ``pack.shape``."""
-    places = _places(pack, nest)
+def packed(pack: Pack, weight: torch.Tensor) -> torch.Tensor:
+    """The constant ``weight`` in the layout of ``pack``, as a new tensor of ``pack.shape``."""
+    places = _places(pack)
     offsets: Grid = np.zeros((1,) * len(pack.shape), dtype=np.int64)
     stride = 1
     for where, size in zip(reversed(pack.read.indices), reversed(weight.shape), strict=True):
@@ -27,13 +27,13 @@ def packed(pack: Pack, nest: Nest, weight: torch.Tensor) -> torch.Tensor:
     return weight.detach().reshape(-1)[taken.reshape(-1).to(weight.device)].reshape(pack.shape)
 
 
-def _places(pack: Pack, nest: Nest) -> dict[Iter, Grid]:
+def _places(pack: Pack) -> dict[Iter, Grid]:
     """The value of each iterator at every place of the packed constant."""
     axes = len(pack.shape)
     found: dict[Iter, Grid] = {}
     axis = 0
     for iterator in pack.tiles:
-        sweep = nest.sweeps.get(iterator, Sweep())
+        sweep = pack.nest.sweeps.get(iterator, Sweep())
         size = extent(iterator)
         start = np.arange(pack.shape[axis], dtype=np.int64) * sweep.span
         if size >= sweep.span:
@@ -44,7 +44,7 @@ def _places(pack: Pack, nest: Nest) -> dict[Iter, Grid]:
         found[iterator] = _along(np.arange(pack.shape[axis], dtype=np.int64), axis, axes)
         axis += 1
     for iterator in pack.steps:
-        lanes = nest.sweeps[iterator].lanes
+        lanes = pack.nest.sweeps[iterator].lanes
         found[iterator] = found[iterator] + _along(np.arange(pack.shape[axis], dtype=np.int64) * lanes, axis, axes)
         axis += 1
     if pack.lane is not None:

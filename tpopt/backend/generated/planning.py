@@ -9,17 +9,20 @@ from tpopt.backend.generated.access import Access, depends_on
 from tpopt.backend.generated.fuse import fused
 from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.normal import two_pass
-from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep
-from tpopt.backend.generated.schedule import schedule
-from tpopt.backend.generated.sizes import elements, extent
+from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, dense_strides
+from tpopt.backend.generated.schedule import PARALLEL_CYCLES, schedule
+from tpopt.backend.generated.sizes import elements, extent, shape
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import Compute, Iter, Program, Read, Tensor
-from tpopt.ir.walk import postorder, tensors_of_indices
+from tpopt.ir.walk import postorder, stage_reads, tensors_of_indices
 from tpopt.rewrite.stages import term_indices
 
 SPREAD = 1.25
 """A constant is packed where its packed form is at most this much larger: each element is read at about one place."""
 PARALLEL_ROWS = 4
+"""Rows a thread at least, so that threads end at about the same time."""
+MOST_ELEMENTS = 2**31 - 1 - 2**16
+"""Offsets are 32-bit integers; the rest is for the lanes and steps beyond a place."""
 
 
 def plan_kernel(
@@ -37,9 +40,11 @@ def plan_kernel(
     if len(stages) < len(program.stages):
         other = next(s for s in program.stages if not isinstance(s, Compute))
         raise KernelUnsupported(f"a {type(other).__name__} has no generated kernel")
-    if any(elements(t) == 0 for s in stages for t in s.outs):
-        raise KernelUnsupported("a result has no elements")
+    if any(elements(t) == 0 for s in stages for t in (*stage_reads(s), *s.outs)):
+        raise KernelUnsupported("a tensor has no elements")
     known = dict(strides or {})
+    if any(_span(t, known) > MOST_ELEMENTS for s in stages for t in (*stage_reads(s), *s.outs)):
+        raise KernelUnsupported("a tensor has more elements than kernels count in 32 bits")
     rows = fused(stages, program.outputs)
     depth = len(rows.rows)
     nests: list[Nest] = []
@@ -53,10 +58,15 @@ def plan_kernel(
     taken = frozenset(p.read for p in packs)
     plain = {t.name for s in rows.stages for t in _tensors(s, taken)}
     reads = tuple(t for t in program.inputs if t.name in plain)
-    parallel = 0
-    if depth and processor.threads > 1:
-        parallel = _leading(rows.rows, processor)
+    parallel = _leading(rows.rows, sum(n.cycles for n in nests), processor)
     return KernelPlan(reads, program.outputs, tuple(nests), rows.rows, parallel, rows.private, known, tuple(packs))
+
+
+def _span(tensor: Tensor, strides: Mapping[str, tuple[int, ...]]) -> int:
+    """Words from a tensor's first element to its last; a complex number is two."""
+    sizes = shape(tensor)
+    reach = sum((n - 1) * s for n, s in zip(sizes, strides.get(tensor.name, dense_strides(sizes)), strict=True))
+    return (reach + 1) * (2 if tensor.dtype.is_complex else 1)
 
 
 def _tensors(stage: Compute, packed: frozenset[Read]) -> list[Tensor]:
@@ -66,7 +76,10 @@ def _tensors(stage: Compute, packed: frozenset[Read]) -> list[Tensor]:
     return [*read, *tensors_of_indices(term_indices(*stage.bodies))]
 
 
-def _leading(rows: tuple[Iter, ...], processor: Processor) -> int:
+def _leading(rows: tuple[Iter, ...], cycles: float, processor: Processor) -> int:
+    """How many of the shared loops run in parallel as one, when one row takes so many cycles."""
+    if processor.threads == 1 or cycles * prod(map(extent, rows)) < PARALLEL_CYCLES:
+        return 0
     total = 1
     for number, iterator in enumerate(rows, 1):
         total *= extent(iterator)
@@ -92,7 +105,6 @@ def _packable(stage: Compute, constants: frozenset[str]) -> frozenset[Read]:
 
 def _pack(read: Read, nest: Nest, name: str) -> Pack:
     iters = depends_on(read)
-    assert isinstance(nest.stage, Compute)
     access = Access(nest.stage, {})
     tiles = tuple(i for i in nest.order if i in iters)
     reduced = tuple(dict.fromkeys(i for r in access.reduces for i in r.iters if i in iters))
@@ -104,4 +116,4 @@ def _pack(read: Read, nest: Nest, name: str) -> Pack:
     sizes += [sweeps[i].count for i in steps]
     if lane is not None:
         sizes.append(sweeps[lane].lanes)
-    return Pack(name, read, tiles, reduced, steps, lane, tuple(sizes))
+    return Pack(name, read, nest, tiles, reduced, steps, lane, tuple(sizes))

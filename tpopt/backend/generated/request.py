@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.plan import KernelPlan
@@ -16,13 +18,17 @@ from tpopt.ir import Program
 from tpopt.ir.canonical import canonical
 from tpopt.ir.parse import parse_program
 
+FUNCTION: Final = "kernel"
+"""What the function of a built kernel is called."""
+
 
 @cache
 def generator_digest() -> str:
-    """Of the sources that turn a request into code: what an older generator built is not taken for a new kernel."""
+    """Of all that turns a request into code: what an older generator or another TVM built is not taken for its own."""
     folder = Path(__file__).parent
     files = sorted((*folder.glob("*.py"), *folder.parent.joinpath("tvm").rglob("*.py")))
-    return sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+    versions = ",".join(f"{name}={version(name)}" for name in ("apache-tvm", "apache-tvm-ffi"))
+    return sha256(b"".join([versions.encode(), *(f.read_bytes() for f in files)])).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class KernelRequest:
     """A kernel to build.
 
     ``text`` is a canonical program; ``constants`` are the positions of inputs whose values never change, ``strides``
-    (elements) those of inputs that are not dense. Equal requests ask for the same machine code on the same machine.
+    (elements) belong to inputs that are not dense. Equal requests ask for the same machine code.
     """
 
     text: str
@@ -39,14 +45,13 @@ class KernelRequest:
     strides: tuple[tuple[int, tuple[int, ...]], ...] = ()
 
     @staticmethod
-    def of(
-        program: Program,
-        constants: tuple[int, ...],
-        processor: Processor,
-        strides: Mapping[int, tuple[int, ...]] | None = None,
-    ) -> KernelRequest:
-        """The request for a program, whatever the names in it."""
-        return KernelRequest(str(canonical(program)), constants, processor, tuple(sorted((strides or {}).items())))
+    def of(program: Program, constants: tuple[int, ...], processor: Processor) -> KernelRequest:
+        """The request for a program, whatever the names in it, on dense inputs."""
+        return KernelRequest(str(canonical(program)), constants, processor)
+
+    def strided(self, strides: Mapping[int, tuple[int, ...]]) -> KernelRequest:
+        """The same algebra for inputs that lie in memory in these ways, by position."""
+        return replace(self, strides=tuple(sorted(strides.items())))
 
     @cached_property
     def program(self) -> Program:
@@ -62,8 +67,8 @@ class KernelRequest:
 
     @cached_property
     def digest(self) -> str:
-        """A short name of the request, the same for equal ones."""
-        return sha256(self.encode()).hexdigest()[:32]
+        """A short name of the request, and of what is built for it."""
+        return sha256(self.encode()).hexdigest()[:40]
 
     def encode(self) -> bytes:
         """The request as bytes: the same for equal requests, and for the same generator."""

@@ -66,7 +66,7 @@ def schedule(
     order = _order(access, loops, way.vector)
     cycles = way.cost * prod(extent(i) for i in loops) * _terms(access)
     parallel = _parallel(order, sweeps, cycles, processor) if depth == 0 else 0
-    return Nest(stage, depth, order, sweeps, across, parallel)
+    return Nest(stage, depth, order, sweeps, across, parallel, cycles)
 
 
 def widest(stage: Compute) -> int:

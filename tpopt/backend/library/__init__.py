@@ -18,7 +18,7 @@ from tpopt.ir import Program
 @cache
 def binders() -> Mapping[str, KernelBinder]:
     """Binders of every implementation by name."""
-    from tpopt.backend.generated import kernel as generated
+    from tpopt.backend.generated import binding as generated
     from tpopt.backend.library import attention, convolution, gemm, layout, linear, pads, torch_stage, views
 
     families = (attention, convolution, gemm, layout, linear, pads, torch_stage, views, generated)

@@ -86,12 +86,12 @@ class Code:
         if element == "bool":  # TVM's analysis of integer ranges fails on vectors of bool: they travel as floats
             kind = "float32"
             value = tirx.Select(value, literal(1.0, kind, lanes), literal(0.0, kind, lanes))
-            mask = tirx.NE(self._bound(value, vector_type(kind, lanes)), literal(0.0, kind, lanes))
+            mask = tirx.NE(self._bound(value), literal(0.0, kind, lanes))
             self._slots.add(mask)
             return mask
-        return self._bound(value, vector_type(element, lanes))
+        return self._bound(value)
 
-    def _bound(self, value: Expr, dtype: str) -> Expr:
+    def _bound(self, value: Expr) -> Expr:
         element, lanes = element_of(value), lanes_of(value)
         if element.startswith("float"):
             # a name would be put in for its value wherever TVM looks at what follows: seconds for a long polynomial.
@@ -102,7 +102,7 @@ class Code:
             loaded = tirx.BufferLoad(slot, [at])
             self._slots.add(loaded)
             return loaded
-        var = tirx.Var(self.name("v"), dtype)
+        var = tirx.Var(self.name("v"), vector_type(element, lanes))
         self.emit(tirx.Bind(var, value))
         return var
 
@@ -118,13 +118,6 @@ class Code:
         body = sequence(self._blocks.pop())
         kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
         self.emit(tirx.For(var, tirx.const(0, INDEX), scalar(extent), kind, body))
-
-    @contextmanager
-    def when(self, condition: Expr) -> Iterator[None]:
-        """Statements that run where a scalar condition holds."""
-        self._blocks.append([])
-        yield
-        self.emit(tirx.IfThenElse(condition, sequence(self._blocks.pop()), None))
 
     def local(self, base: str, elements: int, element: str) -> Any:
         """Memory on the stack; accesses at known places become registers."""

@@ -7,14 +7,12 @@ from typing import Any
 from tvm import tirx
 
 from tpopt.backend.generated.plan import KernelPlan, dense_strides
+from tpopt.backend.generated.request import FUNCTION
 from tpopt.backend.generated.sizes import shape
 from tpopt.backend.tvm.elements import PASSED, STORED
 from tpopt.backend.tvm.nests import Writer
 from tpopt.backend.tvm.operands import Operand
 from tpopt.ir import DType
-
-NAME = "kernel"
-"""What the function is called in its module."""
 
 
 def kernel_function(plan: KernelPlan) -> Any:
@@ -37,7 +35,7 @@ def kernel_function(plan: KernelPlan) -> Any:
         add(tensor.name, tensor.dtype, shape(tensor), dense_strides(shape(tensor)))
     body = Writer(plan, operands).run()
     function = tirx.PrimFunc(parameters, tirx.SeqStmt([*views, body]))
-    return function.with_attr("global_symbol", NAME).with_attr("tirx.noalias", True)
+    return function.with_attr("global_symbol", FUNCTION).with_attr("tirx.noalias", True)
 
 
 def _argument(name: str, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[Any, Any]:

@@ -16,7 +16,7 @@ from tpopt.backend.tvm.operands import Operand, tail_mask
 from tpopt.backend.tvm.places import Line
 from tpopt.backend.tvm.tiles import Tile
 from tpopt.backend.tvm.values import Evaluator
-from tpopt.ir import Compute, Iter, Read, Tensor, index
+from tpopt.ir import Iter, Read, Tensor, index
 
 
 class Writer:
@@ -74,10 +74,7 @@ class Writer:
     ) -> Iterator[dict[Iter, Number]]:
         """Tile numbers of several loops that run as one."""
         trips = [_tiles(i, sweeps.get(i, Sweep())) for i in loops]
-        total = 1
-        for count in trips:
-            total *= count
-        with self.code.loop("t", total, parallel=parallel) as flat:
+        with self.code.loop("t", prod(trips), parallel=parallel) as flat:
             numbers: dict[Iter, Number] = {}
             rest = flat
             for iterator, count in reversed(list(zip(loops, trips, strict=True))):
@@ -124,7 +121,6 @@ class Writer:
 
     def _write(self, nest: Nest, tile: Tile) -> None:
         stage = nest.stage
-        assert isinstance(stage, Compute)
         evaluator = Evaluator(self.code, self._operands, self._packs, nest, tile)
         for body in stage.bodies:
             evaluator.evaluate(body)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tvm import tirx
 
-from tpopt.backend.generated.plan import Sweep
+from tpopt.backend.generated.plan import BLOCK, LONG_SUM, Sweep
 from tpopt.backend.generated.sizes import extent
 from tpopt.backend.tvm.code import Expr, lanes_of, literal, load, minimum, store
 from tpopt.backend.tvm.elements import COMPUTED, Value, choose, to_memory
@@ -23,9 +23,6 @@ from tpopt.ir.walk import children
 if TYPE_CHECKING:
     from tpopt.backend.tvm.values import Context, Evaluator
 
-LONG_SUM = 512
-"""Terms from which a sum is added up in blocks: one accumulator over 3,072 loses 2 to 4.5 times what eager loses."""
-BLOCK = 256
 Parts: TypeAlias = "tuple[Value, ...]"
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeAlias
 
 from tvm import tirx
 from tvm.ir import StringImm
 
 from tpopt.backend.generated.plan import Nest, Pack
-from tpopt.backend.tvm.code import Code, Expr, literal, scalar, splat, vector_type
+from tpopt.backend.tvm.code import Code, Expr, lanes_of, literal, scalar, splat, vector_type
 from tpopt.backend.tvm.elements import Value, choose, computed, constant, convert, named, rounded
 from tpopt.backend.tvm.functions import apply
 from tpopt.backend.tvm.operands import Operand, Operands, both
@@ -18,8 +19,10 @@ from tpopt.backend.tvm.summing import Summing
 from tpopt.backend.tvm.tiles import Step, Tile
 from tpopt.ir import Apply, Cast, Const, Guard, Iter, Lookup, Position, Read, Reduce, Scalar, Select
 from tpopt.ir.bounds import nonnegative, within
+from tpopt.ir.index import Index, walk_atoms
 from tpopt.ir.interpret.terms import iters_of, shared
 from tpopt.ir.walk import children, guard_indices, own_indices, postorder
+from tpopt.rewrite.stages import mentions_lookup
 
 Context: TypeAlias = "tuple[tuple[Guard, bool], ...]"
 """Guards of the enclosing selects, and whether each holds."""
@@ -36,7 +39,7 @@ class Evaluator:
         self._operands, self._packs = operands, packs
         self._memo: list[dict[Key, Value]] = [{}]
         self._free: dict[Scalar, frozenset[Iter]] = {}
-        self._context: Context = ()
+        self._standing: tuple[Context, Step, Expr | None] = ((), (), None)
         self.indices = Indices(code.bind, self._fetch)
 
     def push(self, tile: Tile) -> Tile:
@@ -104,8 +107,7 @@ class Evaluator:
         if not context or isinstance(term, Const):
             return ()
         reads = [t for t in postorder(term) if isinstance(t, Read)]
-        lookups = any(isinstance(a, Lookup) for t in postorder(term) for i in own_indices(t) for a in i.atoms)
-        safe = not lookups and all(self._packs.get(r) or in_bounds(r) for r in reads)
+        safe = not mentions_lookup(term) and all(self._packs.get(r) or in_bounds(r) for r in reads)
         return () if safe else context
 
     def _reduce(self, term: Reduce, context: Context) -> None:
@@ -120,8 +122,9 @@ class Evaluator:
             case Const(value=value):
                 return constant(value, term.dtype)
             case Position():
-                where = vector(self.indices.at(term.value, self.tile.place(at)), self._lanes(self.free(term)))
                 lanes = self._lanes(self.free(term))
+                with self._under(context, at):
+                    where = vector(self.indices.at(term.value, self.tile.place(at)), lanes)
                 return self.code.bind(tirx.Cast(vector_type("int64", lanes), where))
             case Read():
                 return self._read(term, context, at)
@@ -129,7 +132,7 @@ class Evaluator:
                 value = convert(self.get(term.value, context, at), term.value.dtype, term.dtype, self.code.bind)
                 return named(self.code, value)
             case Select():
-                condition = self._condition(term.guard, at)
+                condition = self._condition(term.guard, context, at)
                 inside = self.get(term.inside, (*context, (term.guard, True)), at)
                 outside = self.get(term.outside, (*context, (term.guard, False)), at)
                 return named(self.code, choose(condition, inside, outside))
@@ -156,8 +159,8 @@ class Evaluator:
             pack, operand = self._packs[term]
             return operand.load(self.code, self._packed(pack, at), lanes, None)
         operand = self._operands[term.tensor.name]
-        where = operand.offset(term.indices, place, self.indices)
-        mask = self._mask(context, at) if context else None
+        with self._under(context, at) as mask:
+            where = operand.offset(term.indices, place, self.indices)
         if lanes > 1:
             mask = both(mask, self.tile.mask, lambda m: splat(m, lanes))
         elif mask is not None and not isinstance(where, Line):
@@ -179,23 +182,39 @@ class Evaluator:
             stride *= extent
         return total
 
-    def _mask(self, context: Context, at: Step) -> Expr:
+    @contextmanager
+    def _under(self, context: Context, at: Step) -> Iterator[Expr | None]:
+        """Stands at a step, under guards, while indices are evaluated; yields where all of the guards hold."""
+        before = self._standing
+        mask = self._mask(context, at)
+        self._standing = (context, at, mask)
+        yield mask
+        self._standing = before
+
+    def _mask(self, context: Context, at: Step) -> Expr | None:
         mask: Expr | None = None
-        for guard, holds in context:
-            condition = self._condition(guard, at)
+        for number, (guard, holds) in enumerate(context):
+            condition = self._condition(guard, context[:number], at)
             if not holds:
                 condition = tirx.Not(condition)
             mask = both(mask, condition, lambda m: splat(m, self.tile.lanes))
-        return self.code.bind(mask)
+        return None if mask is None else self.code.bind(mask)
 
-    def _condition(self, guard: Guard, at: Step) -> Expr:
-        iters = frozenset(iters_of(guard_indices(guard)))
-        step = self.tile.step(at, iters)
-        known = self._find(guard, (), step)
+    def _condition(self, guard: Guard, context: Context, at: Step) -> Expr:
+        """Where a guard holds; one that looks something up is asked only where those around it hold."""
+        looks_up = any(isinstance(a, Lookup) for i in guard_indices(guard) for a in walk_atoms(i))
+        under = context if looks_up else ()
+        step = self.tile.step(at, self._iters(guard_indices(guard), under))
+        known = self._find(guard, under, step)
         if known is None:
-            known = self.code.bind(self._bounds(guard, self.tile.place(step)))
-            self._put(guard, (), step, known)
+            with self._under(under, at):
+                known = self.code.bind(self._bounds(guard, self.tile.place(step)))
+            self._put(guard, under, step, known)
         return known
+
+    def _iters(self, indices: Iterable[Index], context: Context) -> frozenset[Iter]:
+        """Iterators that indices and guards depend on."""
+        return frozenset(iters_of((*indices, *(i for g, _ in context for i in guard_indices(g)))))
 
     def _bounds(self, guard: Guard, place: Place) -> Expr:
         found: Expr | None = None
@@ -215,28 +234,42 @@ class Evaluator:
 
     def _fetch(self, lookup: Lookup, place: Place) -> Where:
         """An index that is data: read, and checked against its bounds before anything is read at it."""
+        context, at, mask = self._standing
+        step = self.tile.step(at, self._iters(lookup.indices, context))
+        known = self._find(lookup, context, step)
+        if known is None:
+            known = self._looked_up(lookup, place, mask)
+            self._put(lookup, context, step, known)
+        return known
+
+    def _looked_up(self, lookup: Lookup, place: Place, mask: Expr | None) -> Where:
         operand = self._operands[lookup.tensor.name]
-        iters = frozenset(iters_of(lookup.indices))
+        lanes = self._lanes(iters_of(lookup.indices))
+        if lanes > 1:
+            mask = both(mask, self.tile.mask, lambda m: splat(m, lanes))
+        elif mask is not None:
+            mask = _any(mask, self.code)
         where = operand.offset(lookup.indices, place, self.indices)
-        lanes = self._lanes(iters)
-        mask = self.tile.mask if lanes > 1 else None
-        value = tirx.Cast(vector_type("int64", lanes), operand.load(self.code, where, lanes, mask))
-        value = self.code.bind(value)
+        value = self.code.bind(tirx.Cast(vector_type("int64", lanes), operand.load(self.code, where, lanes, mask)))
         low, high = (vector(self.indices.at(i, place), 1) for i in (lookup.low, lookup.high))
         bad = tirx.Or(value < splat(tirx.Cast("int64", low), lanes), value >= splat(tirx.Cast("int64", high), lanes))
-        self.code.emit(_checked(bad, mask, lanes, lookup, self.code))
+        self.code.emit(_checked(bad if mask is None else tirx.And(bad, splat(mask, lanes)), lookup, self.code))
         value = self.code.bind(tirx.Cast(vector_type("int32", lanes), value))
         return value if lanes > 1 else Line.of(value)
 
 
-def _checked(bad: Expr, mask: Expr | None, lanes: int, lookup: Lookup, code: Code) -> Expr:
+def _any(mask: Expr, code: Code) -> Expr:
+    """Whether a mask holds in any lane."""
+    lanes = lanes_of(mask)
+    if lanes == 1:
+        return mask
+    bits = tirx.Select(mask, literal(1, "int32", lanes), literal(0, "int32", lanes))
+    return tirx.NE(tirx.call_llvm_pure_intrin("int32", "llvm.vector.reduce.or", code.bind(bits)), scalar(0))
+
+
+def _checked(bad: Expr, lookup: Lookup, code: Code) -> Expr:
     """Stops the kernel where an index is out of range."""
-    if mask is not None:
-        bad = tirx.And(bad, mask)
-    if lanes > 1:
-        bits = tirx.Select(bad, literal(1, "int32", lanes), literal(0, "int32", lanes))
-        total = tirx.call_llvm_pure_intrin("int32", "llvm.vector.reduce.or", code.bind(bits))
-        bad = tirx.NE(total, scalar(0))
+    bad = _any(bad, code)
     message = f"index out of range in {lookup.tensor.name}: expected {lookup.low} <= index < {lookup.high}"
     return tirx.AssertStmt(tirx.Not(bad), StringImm("IndexError"), [StringImm(message)])
 
