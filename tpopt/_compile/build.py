@@ -15,7 +15,7 @@ from tpopt._compile.check import verify_plan
 from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
-from tpopt.backend.generated.binding import prefetch
+from tpopt.backend.generated.binding import build_all
 from tpopt.backend.machine import machine_fingerprint, measured_balance, synchronizer
 from tpopt.backend.profile import Profiler
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
@@ -148,7 +148,7 @@ def _choose(
     found = gather(traced.original, attempt.forms, options.exclude, device.type, options.kernels)
     measured = options.choice == "measured"
     if measured and options.kernels != "library":
-        prefetch(c.stage for c in found.admitted)
+        build_all((c.stage for c in found.admitted), 0.5 * max(attempt.deadline - time.perf_counter(), 0.0))
     records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
     profiler = Profiler(values, binder, synchronizer(device)) if measured else None

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from tpopt.backend.generated import candidates as generated
-from tpopt.backend.generated.binding import prefetch
+from tpopt.backend.generated.binding import build_all
 from tpopt.backend.generated.kernel import obstacle
 from tpopt.backend.library import library_candidates
 from tpopt.backend.library.torch_stage import bridge_candidates
@@ -164,7 +164,7 @@ def _prepare(picked: Sequence[Candidate], found: Candidates, pricer: Pricer) -> 
     if pricer.profiler is not None:
         return True
     made = [c for c in picked if c.kind == generated.KIND]
-    prefetch(c.stage for c in made)
+    build_all(c.stage for c in made)
     broken = {c: reason for c in made if (reason := pricer.unbuildable(c)) is not None}
     for candidate, reason in broken.items():
         found.refuse(candidate.name, candidate.kind, candidate.covers, reason)

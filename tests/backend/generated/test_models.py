@@ -11,7 +11,7 @@ from architectures import ARCHITECTURES, REFUSED
 from torch.utils import _pytree as pytree
 
 from tpopt.backend.binding import Binder
-from tpopt.backend.generated.binding import bind_generated, prefetch
+from tpopt.backend.generated.binding import bind_generated, build_all
 from tpopt.backend.generated.candidates import candidates
 from tpopt.backend.generated.groups import expanded
 from tpopt.bench.suites import load_suite
@@ -91,6 +91,6 @@ def test_every_stage_is_generated_and_agrees(name: str):
     covered = {covers for c in found.admitted for covers in c.covers}
     stages = [s for s in expanded(program) if isinstance(s, Compute) and stage_reads(s) and not symbols_used(s)]
     assert [s.outs[0].name for s in stages if s.outs[0].name not in covered] == []
-    prefetch(c.stage for c in found.admitted)
+    build_all(c.stage for c in found.admitted)
     binder, known = Binder(weights(traced, program)), values(program, tensors)
     assert [text for c in found.admitted for text in disagreements(c, binder, known)] == []

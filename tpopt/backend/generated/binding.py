@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import wait
 from functools import lru_cache
 from typing import Final
 
@@ -21,7 +22,7 @@ IMPLEMENTATION: Final = "generated"
 CONSTANTS: Final = "constants"
 """The parameter of a generated Kernel that lists the positions of what it reads and never changes."""
 KEPT_REQUESTS: Final = 4096
-"""Requests remembered: a stage is asked for when it is offered, prefetched, bound for its price and bound at last."""
+"""Requests remembered: a stage is asked for when it is offered, built, bound for its price and bound at last."""
 
 
 def request_of(stage: Kernel) -> KernelRequest:
@@ -41,11 +42,13 @@ def constants_of(stage: Kernel) -> tuple[int, ...]:
     return tuple(n for n in found if isinstance(n, int))
 
 
-def prefetch(stages: Iterable[Stage]) -> None:
-    """Has the generated kernels among these stages built meanwhile."""
-    for stage in stages:
-        if isinstance(stage, Kernel) and stage.implementation == IMPLEMENTATION:
-            submit(request_of(stage))
+def build_all(stages: Iterable[Stage], timeout_s: float | None = None) -> None:
+    """Builds the generated kernels among these stages, in parallel, and waits: nothing can be timed beside builds.
+
+    One that fails says so when it is bound; what is not ready after ``timeout_s`` is waited for there.
+    """
+    wanted = [s for s in stages if isinstance(s, Kernel) and s.implementation == IMPLEMENTATION]
+    wait([submit(request_of(s)) for s in wanted], timeout_s)
 
 
 def bind_generated(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Call:
