@@ -15,7 +15,7 @@ from tpopt.errors import UnknownName, UsageError
 Factory = Callable[[], tuple[Any, tuple[Any, ...]]]
 """Builds a module and the positional inputs of one call."""
 
-CHECKOUT_SUITES: Final[Mapping[str, str]] = {"zoo": "examples/zoo"}
+CHECKOUT_SUITES: Final[Mapping[str, str]] = {"zoo": "examples/zoo", "derivations": "examples/derivations"}
 """Suites that tpopt's source tree holds, and where; they are not part of the installed package."""
 
 
