@@ -85,29 +85,30 @@ class Explorer:
             yield component.result.name, Derivation(root, before, (step,), us[1], us[0])
 
     def _tiles(self) -> Iterator[tuple[str, Derivation]]:
-        """Sliding sums in tiles with fewer products."""
+        """Sliding sums in tiles with fewer products, of the size that is expected to be quickest."""
         for stage in self.program.stages:
-            if not isinstance(stage, Compute):
-                continue
-            name = stage.outs[0].name
-            for law in () if ToomCook.name in self.without else (ToomCook(m) for m in TILES):
-                with self.trace.at([name]):
-                    made = law.run(self.program, stage, self.builder)
-                    if isinstance(made, Refusal):
-                        self.trace.refused(law.name, made)
-                        continue
-                    us = (
-                        self._us(stage),
-                        self._us(made.products) + self._moved_us(made.data) + self._moved_us(made.root),
-                    )
-                    if us[1] >= self.gain * us[0]:
-                        self.trace.refused(law.name, "the transforms are expected to take what products are saved")
-                        continue
-                    before = fragment_of(self.program, (stage,), stage.outs)
-                    after = fragment_of(self.program, made.stages, stage.outs, made.matrices)
-                    detail = f"tiles of {law.outputs} results"
-                    self.trace.offered(law.name, (), detail, law.numerics)
-                    yield name, Derivation(stage, before, (Step(law.name, law.numerics, detail, after),), us[1], us[0])
+            if isinstance(stage, Compute) and ToomCook.name not in self.without:
+                with self.trace.at([stage.outs[0].name]):
+                    found = [d for m in TILES if (d := self._tiled(stage, ToomCook(m))) is not None]
+                    if found:
+                        best = min(found, key=lambda d: d.us)
+                        (step,) = best.steps
+                        self.trace.offered(step.law, (), step.detail, step.numerics)
+                        yield best.name, best
+
+    def _tiled(self, stage: Compute, law: ToomCook) -> Derivation | None:
+        made = law.run(self.program, stage, self.builder)
+        if isinstance(made, Refusal):
+            self.trace.refused(law.name, made)
+            return None
+        us = self._us(made.products) + self._moved_us(made.data) + self._moved_us(made.root)
+        if us >= self.gain * self._us(stage):
+            self.trace.refused(law.name, "the transforms are expected to take what products are saved")
+            return None
+        before = fragment_of(self.program, (stage,), stage.outs)
+        after = fragment_of(self.program, made.stages, stage.outs, made.matrices)
+        step = Step(law.name, law.numerics, f"tiles of {law.outputs} results", after)
+        return Derivation(stage, before, (step,), us, self._us(stage))
 
     def region(self, region: Region) -> list[Derivation]:
         """Derivations of one region that are expected to take less than :attr:`gain` of its time."""
