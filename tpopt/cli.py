@@ -12,10 +12,12 @@ import tpopt
 from tpopt.commands.coverage import coverage
 from tpopt.commands.doctor import doctor
 from tpopt.commands.explain import explain
+from tpopt.commands.inspect import inspect
 from tpopt.commands.optimize import optimize
 from tpopt.commands.outcome import GuardedGroup
 from tpopt.commands.output import emit
 from tpopt.commands.passes import passes
+from tpopt.commands.run import run
 
 _FORWARD: Final[dict[str, Any]] = {
     "ignore_unknown_options": True,
@@ -55,6 +57,8 @@ def _tpopt(*, version: Version = False, traceback: Traceback = False) -> None:
 
 app.command()(optimize)
 app.command()(explain)
+app.command()(run)
+app.command()(inspect)
 
 
 @app.command("bench", context_settings=_FORWARD)

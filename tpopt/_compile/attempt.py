@@ -11,7 +11,7 @@ import torch
 
 from tpopt.backend.plan import Plan
 from tpopt.choose.choose import Choice
-from tpopt.frontend import Traced
+from tpopt.frontend.trace import Traced
 from tpopt.ir import Program
 from tpopt.options import Options
 from tpopt.report import VerificationRow

@@ -23,7 +23,7 @@ from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
 from tpopt.cost_models.roofline import RooflineModel
 from tpopt.errors import TpoptError, UnsupportedModel, VerificationFailed
-from tpopt.frontend import Traced, trace
+from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Index, Program, Symbol
 from tpopt.ir.aten import from_numpy
 from tpopt.ir.index import walk_atoms
@@ -103,7 +103,7 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
         build_pool().warm()
     traced = trace(attempt.model, attempt.args, attempt.kwargs, attempt.dynamic_shapes)
     attempt.traced = traced
-    device = _device(traced, attempt.args)
+    device = device_of(traced, attempt.args)
     attempt.progress("clean up")
     pipeline = registry().parse(attempt.options.pipeline).with_callbacks(attempt.timing)
     attempt.forms = forms(pipeline, traced.algebra, attempt.history)
@@ -144,7 +144,7 @@ def _choose(
     sizes: Mapping[str, int],
 ) -> Choice:
     options = attempt.options
-    device = _device(traced, attempt.args)
+    device = device_of(traced, attempt.args)
     found = gather(traced.original, attempt.forms, options.exclude, device.type, options.kernels)
     measured = options.choice == "measured"
     if measured and options.kernels != "library":
@@ -170,7 +170,8 @@ def _weights(traced: Traced, programs: Sequence[Program], device: torch.device) 
     return found
 
 
-def _device(traced: Traced, args: Any) -> torch.device:
+def device_of(traced: Traced, args: Any) -> torch.device:
+    """Where a model lives: with its weights, else with its inputs."""
     for tensor in traced.weights.values():
         return tensor.device
     leaves = pytree.tree_leaves(args)

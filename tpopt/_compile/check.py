@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tpopt._compile.attempt import Attempt
-    from tpopt.frontend import Traced
+    from tpopt.frontend.trace import Traced
     from tpopt.runtime.compiled import Specialization, State
 
 SHARE = 0.4

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
-from tpopt._compile.attempt import Attempt
-from tpopt._compile.build import build
+from tpopt._compile.attempt import Attempt, Built
+from tpopt._compile.build import build, device_of
 from tpopt._compile.gate import race
 from tpopt._compile.record import report_of
 from tpopt._compile.untouched import same_random_numbers
 from tpopt.errors import InvalidProgram, UnsupportedInput, UnsupportedModel, UsageError, VerificationFailed
 from tpopt.options import Options
-from tpopt.report import ResultRow
-from tpopt.runtime.compiled import CompiledModel
+from tpopt.report import Report, ResultRow
+from tpopt.runtime.compiled import CompiledModel, Signature
 from tpopt.runtime.eager import EagerCallable
 
 
@@ -63,7 +65,7 @@ def compile(  # noqa: A001 - the public name
     report = report_of(attempt, result)
     done = attempt.built if result.status == "optimized" else None
     program = None if attempt.cleaned is None else attempt.cleaned
-    return CompiledModel(callable_, model, report, program, done.plan if done else None)
+    return CompiledModel(callable_, model, report, program, done.plan if done else None, _writer(attempt, done, report))
 
 
 def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
@@ -92,6 +94,34 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
     chosen = attempt.built or built
     chosen.specialization.binder.keep_only((s.stage for s in chosen.plan.steps), attempt.sizes)
     return result, chosen.callable
+
+
+def _writer(attempt: Attempt, done: Built | None, report: Report) -> Callable[..., None] | None:
+    """What saves the model; ``None`` where it was never captured."""
+    traced, cleaned = attempt.traced, attempt.cleaned
+    if traced is None or cleaned is None:
+        return None
+    inputs = traced.original.inputs[: len(traced.original.inputs) - len(traced.states)]
+    leaves = pytree.tree_leaves((attempt.args, attempt.kwargs))
+    given = [leaf for leaf, name in zip(leaves, traced.inputs, strict=True) if name is not None]
+    examples = {t.name: g.detach() for t, g in zip(inputs, given, strict=True)}
+    paths = {n: traced.algebra.origins[n].nodes[0] for n in traced.states}
+    signature = Signature(traced.in_spec, traced.out_spec, traced.inputs, traced.fixed, traced.outputs)
+
+    def write(path: str | Path, *, examples: bool = True, shown: Mapping[str, torch.Tensor] = examples) -> None:
+        from tpopt._saved.save import Saveable, save
+
+        values = {**traced.weights, **({} if done is None else done.specialization.binder.weights)}
+        saveable = Saveable(
+            original=traced.original, algebra=cleaned, plan=None if done is None else done.plan, signature=signature,
+            requires=traced.guard, weights={n: t for n, t in values.items() if n not in paths},
+            states={n: traced.weights[n] for n in traced.states} if done is None else done.state.tensors, paths=paths,
+            sizes=attempt.sizes, examples=shown, device=device_of(traced, attempt.args),
+            pipeline=attempt.options.pipeline, kernels=attempt.options.kernels,
+        )  # fmt: skip
+        save(saveable, report, path, examples=examples)
+
+    return write
 
 
 def _in_signature_order(model: torch.nn.Module, kwargs: dict[str, Any]) -> dict[str, Any]:
