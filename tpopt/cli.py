@@ -9,6 +9,8 @@ import typer
 import typer.main
 
 import tpopt
+from tpopt.commands.bisect import bisect
+from tpopt.commands.cache import cache
 from tpopt.commands.coverage import coverage
 from tpopt.commands.doctor import doctor
 from tpopt.commands.explain import explain
@@ -17,7 +19,9 @@ from tpopt.commands.optimize import optimize
 from tpopt.commands.outcome import GuardedGroup
 from tpopt.commands.output import emit
 from tpopt.commands.passes import passes
+from tpopt.commands.repro import repro
 from tpopt.commands.run import run
+from tpopt.commands.verify import verify
 
 _FORWARD: Final[dict[str, Any]] = {
     "ignore_unknown_options": True,
@@ -59,6 +63,9 @@ app.command()(optimize)
 app.command()(explain)
 app.command()(run)
 app.command()(inspect)
+app.command()(verify)
+app.command()(bisect)
+app.command()(repro)
 
 
 @app.command("bench", context_settings=_FORWARD)
@@ -75,6 +82,7 @@ def _bench(context: typer.Context) -> None:
 
 app.command()(coverage)
 app.command()(passes)
+app.add_typer(cache, name="cache")
 app.command()(doctor)
 
 

@@ -53,7 +53,7 @@ def compile(  # noqa: A001 - the public name
     chosen = Options.of(options, overrides)
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    args = _positional(example_inputs)
+    args = positional(example_inputs)
     given = _in_signature_order(model, dict(kwargs or {}))
     start = time.perf_counter()
     attempt = Attempt(model, args, given, dynamic_shapes, chosen, start)
@@ -130,7 +130,8 @@ def _in_signature_order(model: torch.nn.Module, kwargs: dict[str, Any]) -> dict[
     return {**{n: kwargs[n] for n in names if n in kwargs}, **kwargs}
 
 
-def _positional(example_inputs: Any) -> tuple[Any, ...]:
+def positional(example_inputs: Any) -> tuple[Any, ...]:
+    """Example inputs as positional arguments. Raises :class:`UsageError` for other than a tensor, tuple or list."""
     if isinstance(example_inputs, torch.Tensor):
         return (example_inputs,)
     if not isinstance(example_inputs, (tuple, list)):

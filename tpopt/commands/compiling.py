@@ -51,10 +51,15 @@ def options_of(*, effort: str, no_verify: bool, no_gate: bool, exclude: list[str
     return Options.of(None, {**spelled, **fields})
 
 
-def compile_target(spec: str, options: Options, *, trust: bool = False) -> CompiledModel:
-    """Loads what the user names and compiles it."""
+def announce(spec: str, *, trust: bool) -> None:
+    """Says that the user's code is going to run, where it is."""
     if not runs_no_code(spec) and not (spec.endswith(EXPORTED) and not trust):
         say(f"running {spec}: this executes its code")
+
+
+def compile_target(spec: str, options: Options, *, trust: bool = False) -> CompiledModel:
+    """Loads what the user names and compiles it."""
+    announce(spec, trust=trust)
     with stdout_is_stderr(), progress_bar() as progress:
         import tpopt
 
