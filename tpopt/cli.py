@@ -12,6 +12,7 @@ import tpopt
 from tpopt.commands.bisect import bisect
 from tpopt.commands.cache import cache
 from tpopt.commands.coverage import coverage
+from tpopt.commands.derive import derive
 from tpopt.commands.doctor import doctor
 from tpopt.commands.explain import explain
 from tpopt.commands.inspect import inspect
@@ -19,6 +20,7 @@ from tpopt.commands.optimize import optimize
 from tpopt.commands.outcome import GuardedGroup
 from tpopt.commands.output import emit
 from tpopt.commands.passes import passes
+from tpopt.commands.replay import replay
 from tpopt.commands.repro import repro
 from tpopt.commands.run import run
 from tpopt.commands.verify import verify
@@ -80,10 +82,12 @@ def _bench(context: typer.Context) -> None:
         command.invoke(forwarded)
 
 
+app.command()(derive)
+app.command()(replay)
 app.command()(coverage)
 app.command()(passes)
-app.add_typer(cache, name="cache")
 app.command()(doctor)
+app.add_typer(cache, name="cache")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
