@@ -21,6 +21,7 @@ from tpopt.commands.outcome import GuardedGroup
 from tpopt.commands.output import emit
 from tpopt.commands.passes import passes
 from tpopt.commands.replay import replay
+from tpopt.commands.report import report
 from tpopt.commands.repro import repro
 from tpopt.commands.run import run
 from tpopt.commands.verify import verify
@@ -68,6 +69,7 @@ app.command()(inspect)
 app.command()(verify)
 app.command()(bisect)
 app.command()(repro)
+app.command()(report)
 
 
 @app.command("bench", context_settings=_FORWARD)

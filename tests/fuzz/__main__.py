@@ -6,6 +6,7 @@ Prints each seed that disagrees, with the smallest recipe that does, and ends wi
 from __future__ import annotations
 
 import collections
+import signal
 import sys
 import time
 
@@ -19,22 +20,30 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
+def _stop(*_: object) -> None:
+    raise SystemExit(3)
+
+
 def main(first: int, last: int, options: dict[str, str]) -> int:
     torch.set_num_threads(1)
     failed, began = 0, time.perf_counter()
     used: collections.Counter[str] = collections.Counter()
-    for seed in range(first, last):
-        recipe = random_recipe(seed)
-        used.update(s.name for s in recipe.steps)
-        said = disagreement(recipe, **options)
-        if said is not None:
-            failed += 1
-            small = reduced(recipe, **options)
-            _say(f"seed {seed}: {said}\n  {small}\n  {disagreement(small, **options)}")
-    took = time.perf_counter() - began
-    _say(
-        f"{last - first} models of {sum(used.values())} operators ({len(used)} kinds), {failed} disagree, {took:.0f} s"
-    )
+    tried = 0
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        for seed in range(first, last):
+            recipe = random_recipe(seed)
+            said = disagreement(recipe, **options)
+            tried += 1
+            used.update(s.name for s in recipe.steps)
+            if said is not None:
+                failed += 1
+                small = reduced(recipe, **options)
+                _say(f"seed {seed}: {said}\n  {small}\n  {disagreement(small, **options)}")
+    finally:
+        took = time.perf_counter() - began
+        operators = f"{sum(used.values())} operators of {len(used)} kinds"
+        _say(f"{tried} models from seed {first}, {operators}, {failed} disagree, {took:.0f} s")
     return int(failed > 0)
 
 

@@ -20,8 +20,9 @@ from tpopt.backend.machine import machine_fingerprint, measured_balance, synchro
 from tpopt.backend.profile import Profiler
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
+from tpopt.choose.models import cost_model
 from tpopt.choose.pricing import Pricer, planned
-from tpopt.cost_models.roofline import RooflineModel
+from tpopt.cost_models.roofline import Balance
 from tpopt.errors import TpoptError, UnsupportedModel, VerificationFailed
 from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Index, Program, Symbol
@@ -152,8 +153,8 @@ def _choose(
     records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
     profiler = Profiler(values, binder, synchronizer(device)) if measured else None
-    roofline = RooflineModel(measured_balance(device, records)) if measured else RooflineModel()
-    model = ModelPrices(traced.algebra, attempt.sizes, roofline)
+    priced = cost_model(options.cost_model, measured_balance(device, records) if measured else Balance())
+    model = ModelPrices(traced.algebra, attempt.sizes, priced)
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
     chosen = choose(traced.original, attempt.forms, found, pricer, options.kernels)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TargetArgument = Annotated[
     str,
     typer.Argument(
-        metavar="TARGET", help="FILE.py:FUNCTION (its code is executed), or FILE.tpg, .pt2.", show_default=False
+        metavar="TARGET", help="FILE.py:FUNCTION (its code is executed), or FILE.tpg, .onnx, .pt2.", show_default=False
     ),
 ]
 Effort = Annotated[str, typer.Option(help="One budget for everything: fast, balanced, max, or seconds.")]

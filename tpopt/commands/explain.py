@@ -17,7 +17,7 @@ KEYS: Final = ("schema_version", "result", "choice", "derivations", "opaque", "p
 Saved = Annotated[Path | None, typer.Option("--report", help="Explain a saved report instead; runs no code.")]
 MaybeTarget = Annotated[
     str | None,
-    typer.Argument(metavar="[TARGET]", help="FILE.py:FUNCTION (its code is executed), or FILE.tpg, .pt2."),
+    typer.Argument(metavar="[TARGET]", help="FILE.py:FUNCTION (its code is executed), or FILE.tpg, .onnx, .pt2."),
 ]
 
 

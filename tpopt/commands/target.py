@@ -1,6 +1,6 @@
-"""What a user names to a model and its inputs: ``module.py:function``, a saved or an exported model.
+"""What a user names to a model and its inputs: ``module.py:function``, a saved, an ONNX or an exported model.
 
-The first runs the user's code, and so may the third: it takes ``trust``. The second is data.
+The first runs the user's code, and so may the last: it takes ``trust``. The others are data.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from tpopt.errors import CorruptFile, UnknownName, UsageError
 
-DATA = (".tpg",)
+DATA = (".tpg", ".onnx")
 """How the names of files end that hold no code."""
 EXPORTED = ".pt2"
 _RETURNS = "return (model, inputs), or (model, inputs, kwargs), or a model with an attribute example_inputs"
@@ -36,7 +36,7 @@ def load_target(spec: str, *, trust: bool = False) -> Target:
     """Loads the file or module, calls the function, and returns model and inputs.
 
     Args:
-        spec: ``file.py:function``, ``package.module:function``, or a file that ends in .tpg or .pt2.
+        spec: ``file.py:function``, ``package.module:function``, or a file that ends in .tpg, .onnx or .pt2.
         trust: open .pt2, which may run code that is in it.
 
     Raises:
@@ -65,6 +65,10 @@ def _from_file(path: Path, *, trust: bool) -> Target:
         from tpopt._saved.targets import saved_target
 
         return Target(*saved_target(path))
+    if path.suffix == ".onnx":
+        from tpopt.frontend.onnx import onnx_model
+
+        return Target(*onnx_model(path), None)
     if not trust:
         raise CorruptFile(
             f"{path} is not opened: torch.export.load unpickles, which runs whatever code is in the file. "

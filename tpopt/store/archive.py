@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +42,8 @@ UNHASHED: Final = ("report.json",)
 """Members that tell of one run on one machine: the manifest does not hash them, so that equal models are equal files
 but for these."""
 _DATE: Final = (1980, 1, 1, 0, 0, 0)
+_PART: Final = 1 << 28
+"""Bytes of one read: a system call takes at most 2 GiB."""
 _ATTRIBUTES: Final = 0o100644 << 16
 """A regular file that everybody may read, as Unix says it."""
 _UNIX: Final = 3
@@ -58,12 +61,17 @@ class Place:
     size: int
 
 
-@dataclass(frozen=True)
 class Archive:
-    """The members of a file; nothing of them has been read yet."""
+    """The members of a file; nothing of them has been read yet.
 
-    path: Path
-    places: Mapping[str, Place]
+    The file stays open for as long as this value lives, so that all members are of one file, even when another takes
+    its place meanwhile.
+    """
+
+    def __init__(self, path: Path, descriptor: int, places: Mapping[str, Place]) -> None:
+        self.path, self.places = path, places
+        self._descriptor = descriptor
+        weakref.finalize(self, os.close, descriptor)
 
     def read(self, name: str, digest: str | None = None) -> bytearray:
         """The bytes of a member, compared with their SHA-256 where one is given.
@@ -74,14 +82,16 @@ class Archive:
             raise CorruptFile(f"{self.path}: the member {name} is missing")
         place = self.places[name]
         data = bytearray(place.size)
+        done = 0
         try:
-            with self.path.open("rb") as file:
-                file.seek(place.offset)
-                read = file.readinto(data)
+            while done < place.size:
+                part = os.pread(self._descriptor, min(place.size - done, _PART), place.offset + done)
+                if not part:
+                    raise CorruptFile(f"{self.path}: {name} ends early; the file changed while it was read")
+                data[done : done + len(part)] = part
+                done += len(part)
         except OSError as error:
             raise CorruptFile(f"{self.path}: {name} cannot be read: {error.strerror}") from error
-        if read != place.size:
-            raise CorruptFile(f"{self.path}: {name} ends early; the file changed while it was read")
         if digest is not None and hashlib.sha256(data).hexdigest() != digest:
             raise CorruptFile(f"{self.path}: {name} is not what the manifest says it is (SHA-256 differs)")
         return data
@@ -137,13 +147,14 @@ def open_archive(path: Path) -> Archive:
         if not path.is_file():
             raise UsageError(f"there is no file {path}" if not path.exists() else f"{path} is not a file")
         with path.open("rb") as file:
-            return Archive(path, MappingProxyType(_places(path, file)))
+            places = MappingProxyType(_places(path, file))
+            return Archive(path, os.dup(file.fileno()), places)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _places(path: Path, file: BinaryIO) -> dict[str, Place]:
-    total = path.stat().st_size
+    total = os.fstat(file.fileno()).st_size
     try:
         with zipfile.ZipFile(file) as zipped:
             entries, comment = zipped.infolist(), zipped.comment
