@@ -15,6 +15,7 @@ from torch import nn
 
 from tpopt._compile.attempt import Attempt
 from tpopt._compile.bisect import bisect
+from tpopt._compile.build import build as real_build
 from tpopt.backend import library
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
@@ -147,6 +148,29 @@ def test_a_wrong_kernel_is_named(monkeypatch: pytest.MonkeyPatch, how: str):
     plant(monkeypatch, "mkl.linear", WRONG[how])
     found = bisect(attempt())
     assert [(c.kind, c.what, c.name) for c in found] == [("kernel", "numbers", s.name) for s in kernels]
+
+
+def test_a_wrong_form_is_named_at_the_kernel_that_computes_it(monkeypatch: pytest.MonkeyPatch):
+    spoiled_plan = attempt()
+    bisect(spoiled_plan)
+    kernels = [s for s in spoiled_plan.built.plan.steps if isinstance(s.stage, Kernel)]  # type: ignore[union-attr]
+    victim = kernels[-1]
+    wrong = changed(Program("p", (), (), victim.stage.defines, ()), 0, scaled).stages  # type: ignore[union-attr]
+    bound = build_with(victim.name, replace(victim.stage, defines=wrong))
+    monkeypatch.setattr("tpopt._compile.bisect.build", bound)
+    found = bisect(attempt())
+    assert [(c.kind, c.what, c.name) for c in found] == [("kernel", "algebra", victim.name)]
+
+
+def build_with(name: str, stage: Stage) -> Callable[[Attempt], Any]:
+    def build(a: Attempt) -> Any:
+        made = real_build(a)
+        plan = made.plan
+        steps = tuple(replace(s, stage=stage) if s.name == name else s for s in plan.steps)
+        made.plan = replace(plan, steps=steps)
+        return made
+
+    return build
 
 
 def test_a_kernel_that_raises_is_named(monkeypatch: pytest.MonkeyPatch):

@@ -42,3 +42,18 @@ def test_a_wrong_model_is_reduced_to_the_step_that_is_wrong(monkeypatch: pytest.
     )
     small = reduced(recipe)
     assert ([s.name for s in small.steps], small.results, len(small.given)) == (["tanh"], (1,), 1)
+
+
+FOUND = {
+    "a square of a mean, summed once more": Recipe(
+        (Given((1, 3, 4, 9), torch.float32, 484612127),),
+        (Step("var", (0,), ((1,),)), Step("permute", (1,), ((1, 0, 2),))),
+        (2,),
+    ),
+}
+
+
+@pytest.mark.parametrize("kernels", ["library", "generated"])
+@pytest.mark.parametrize("what", FOUND)
+def test_what_was_wrong_once(what: str, kernels: str):
+    assert disagreement(FOUND[what], kernels=kernels) is None

@@ -44,7 +44,8 @@ class Culprit:
     Attributes:
         kind: ``pass`` or ``kernel``.
         name: as ``tpopt passes`` and the report call it.
-        what: what is wrong: ``numbers``, ``time``, or ``error`` where it raised.
+        what: what is wrong: ``numbers``, ``time``, ``algebra`` (a form of the program that means something else), or
+            ``error`` where it raised.
         where: the tensor at which it shows.
         detail: the figures.
         remedy: how to do without it.
@@ -52,7 +53,7 @@ class Culprit:
 
     kind: Literal["pass", "kernel"]
     name: str
-    what: Literal["numbers", "time", "error"]
+    what: Literal["numbers", "time", "error", "algebra"]
     where: str
     detail: str
     remedy: str
@@ -149,7 +150,9 @@ def _differs(known: torch.Tensor | None, value: torch.Tensor | None) -> str | No
 def _kernels(attempt: Attempt) -> list[Culprit]:
     """Kernels of the plan that do not compute their algebra on the values that reach them."""
     found = []
-    for stage, name, call, values, results in _run(attempt):
+    assert attempt.traced is not None
+    known = _values(attempt.traced.algebra, _tensors(attempt, attempt.traced))
+    for stage, name, call, values, results in _run(attempt, known):
         if not isinstance(stage, Kernel) or not stage.defines:
             continue
         remedy = f"compile with kernels='library' or exclude the module; the plan calls it {stage.implementation}"
@@ -157,6 +160,12 @@ def _kernels(attempt: Attempt) -> list[Culprit]:
             found.append(Culprit("kernel", name, "error", call.outs[0], results, remedy))
             continue
         wanted = _algebra(stage, attempt, values)
+        stray = next((n for n in wanted if _differs(known.get(n), wanted[n])), None)
+        if stray is not None:
+            detail = f"its algebra is another than the program's: {_differs(known[stray], wanted[stray])}"
+            leave = "leave out the pass that offers it (derive, or one that strikes a bargain) with -p"
+            found.append(Culprit("kernel", name, "algebra", stray, detail, leave))
+            continue
         for out, result in zip(call.outs, results, strict=True):
             wrong = _differs(wanted.get(out), result)
             if wrong is not None:
@@ -165,8 +174,10 @@ def _kernels(attempt: Attempt) -> list[Culprit]:
     return found
 
 
-def _run(attempt: Attempt) -> Iterator[tuple[Stage, str, Call, Mapping[str, torch.Tensor], list[torch.Tensor] | str]]:
-    """Every step of the plan on what the algebra says its inputs are: one that is wrong misleads no other."""
+def _run(
+    attempt: Attempt, known: Mapping[str, torch.Tensor]
+) -> Iterator[tuple[Stage, str, Call, Mapping[str, torch.Tensor], list[torch.Tensor] | str]]:
+    """Every step of the plan on what its inputs should be (``known``, else what the algebra before it says)."""
     assert attempt.built is not None
     assert attempt.traced is not None
     plan, binder = attempt.built.plan, attempt.built.specialization.binder
@@ -184,7 +195,7 @@ def _run(attempt: Attempt) -> Iterator[tuple[Stage, str, Call, Mapping[str, torc
             results = f"{type(error).__name__}: {error}"
         yield step.stage, step.name, call, values, results
         if isinstance(step.stage, Kernel) and step.stage.defines:
-            exact = _algebra(step.stage, attempt, values)
+            exact = {**_algebra(step.stage, attempt, values), **known}
             given = dict(zip(call.outs, results, strict=True)) if not isinstance(results, str) else {}
             for out in step.stage.outs:
                 like = given.get(out.name, exact[out.name].to(torch_dtype(out.dtype)))
@@ -220,7 +231,7 @@ def _slow(attempt: Attempt) -> list[Culprit]:
     originals = _original_values(attempt, binder)
     found = []
     picked = {c.name: c for c in attempt.choice.solution.picked}
-    for stage, name, call, values, results in _run(attempt):
+    for stage, name, call, values, results in _run(attempt, {}):
         candidate = picked.get(name)
         if candidate is None or is_original(candidate) or candidate.kind == "layout" or isinstance(results, str):
             continue

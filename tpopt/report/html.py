@@ -126,8 +126,8 @@ def _waterfall(report: Report) -> str:
     height = ROW * len(lines) + 6
     kinds = "measured" if any(k.measured_us is not None for k, _ in bars) else "predicted by the cost model"
     return (
-        f"<h2>Where the time goes</h2><p class=soft>{total:,.0f} µs in {len(bars)} kernels, {kinds}; a thin line is the "
-        f'95 % interval of the median.</p><svg viewBox="0 0 {LABEL + WIDTH + 90} {height}" role="img" '
+        f"<h2>Where the time goes</h2><p class=soft>{total:,.0f} µs in {len(bars)} kernels, {kinds}; a thin "
+        f'line is the 95 % interval of the median.</p><svg viewBox="0 0 {LABEL + WIDTH + 90} {height}" role="img" '
         f'aria-label="time of each kernel">{"".join(lines)}</svg>'
     )
 
