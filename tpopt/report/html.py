@@ -29,8 +29,8 @@ h1 { font-size: 1.5rem; margin-bottom: 0; } h2 { font-size: 1.1rem; margin-top: 
 table { border-collapse: collapse; width: 100%; font-size: 0.85rem; }
 td, th { text-align: left; vertical-align: top; padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid var(--line); }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-code, pre { font: 0.8rem/1.45 ui-monospace, monospace; } pre { overflow-x: auto; white-space: pre-wrap; }
-.columns { display: grid; grid-template-columns: 1fr 1fr; gap: 1.5rem; } .soft { color: var(--soft); }
+code, pre { font: 0.8rem/1.45 ui-monospace, monospace; } pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+.columns { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 1.5rem; } .soft { color: var(--soft); }
 .good { color: var(--good); } .bad { color: var(--bad); } details { margin: 0.3rem 0; } summary { cursor: pointer; }
 svg { max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
 """
@@ -85,7 +85,7 @@ def _facts(report: Report) -> str:
     verdict = {True: "passed", False: "failed", None: "not made"}[checked.passed]
     color = {True: "good", False: "bad", None: "soft"}[checked.passed]
     rows = [
-        ("end to end", f"{_figure(result.speedup)} times the original{interval}"),
+        ("end to end", "not timed" if result.speedup is None else f"{result.speedup:.3g} times as fast{interval}"),
         ("multiply-adds", f"{_figure(work.macs_before)} before, {_figure(work.macs_after)} after"),
         ("bytes moved", f"{_figure(work.bytes_before)} before, {_figure(work.bytes_after)} after"),
         (
@@ -139,16 +139,17 @@ def _time(kernel: KernelRow) -> float:
 def _bar(place: int, kernel: KernelRow, us: float, begun: float, total: float, candidate: CandidateRow | None) -> str:
     x, y, width = LABEL + WIDTH * begun / total, ROW * place, max(1.5, WIDTH * us / total)
     color = "var(--other)" if kernel.kind in ("original", "view", "layout") else "var(--bar)"
-    whisker = ""
+    whisker, end = "", x + width
     if candidate is not None and candidate.low_us is not None and candidate.high_us is not None:
         low, high = (x + WIDTH * v / total for v in (candidate.low_us, candidate.high_us))
+        end = max(end, high)
         whisker = f'<path d="M{low:.1f} {y + 11}H{high:.1f}" stroke="var(--ink)"/>'
     source = escape("; ".join(kernel.source) or kernel.name)
     label = escape(kernel.name if len(kernel.name) <= 44 else f"{kernel.name[:43]}…")
     return (
         f'<g><title>{source}</title><text x="{LABEL - 8}" y="{y + 15}" text-anchor="end">{label}</text>'
         f'<rect x="{x:.1f}" y="{y + 4}" width="{width:.1f}" height="14" fill="{color}"/>{whisker}'
-        f'<text x="{min(x + width + 5, LABEL + WIDTH + 5):.1f}" y="{y + 15}">{us:,.1f} µs</text></g>'
+        f'<text x="{min(end + 5, LABEL + WIDTH + 25):.1f}" y="{y + 15}">{us:,.1f} µs</text></g>'
     )
 
 

@@ -82,11 +82,11 @@ class OnnxModule(torch.nn.Module):
         return tuple(made) if isinstance(made, (tuple, list)) else (made,)
 
     def _on_host(self, node: onnx.NodeProto, given: list[Value]) -> tuple[Value, ...]:
-        arrays = {name: v for name, v in zip(node.input, given, strict=True) if name}
+        arrays = {name: np.asarray(v) for name, v in zip(node.input, given, strict=True) if name}
         inputs = [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
             for n, v in arrays.items()
-        ]  # type: ignore[union-attr]
+        ]
         outputs = [onnx.ValueInfoProto(name=n) for n in node.output]
         graph = helper.make_graph([node], "host", inputs, outputs)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)])

@@ -354,12 +354,13 @@ def _resize(
         raise UnsupportedModel(f"Resize of {x.dim() - 2} axes, {mode} {coordinate_transformation_mode} {nearest_mode}")
     kind, corners = kinds[way]
     keeps = {"recompute_scale_factor": False} if factors is not None else {}
-    return F.interpolate(x, size, factors, kind, corners, antialias=bool(antialias), **keeps)  # type: ignore[arg-type]
+    return F.interpolate(x, size, factors, kind, corners, antialias=bool(antialias), **keeps)
 
 
 def _expand(x: Value, shape: Value) -> Tensor:
     value, wanted = as_tensor(x), _ints(shape, "the shape of an Expand")
-    return value.expand(torch.broadcast_shapes(tuple(value.shape), tuple(wanted)))
+    shape_of: Any = torch.broadcast_shapes  # it has no types
+    return value.expand(shape_of(tuple(value.shape), tuple(wanted)))
 
 
 def _cast(x: Value, to: int, **_: Any) -> Tensor:
@@ -438,9 +439,7 @@ def _identity(x: Value, *_: Value, **__: Any) -> Tensor:
     return as_tensor(x)
 
 
-OPERATORS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
-    {
-        **{name: _unary(f) for name, f in {
+UNARY: Final[Mapping[str, Callable[[Tensor], Tensor]]] = {
             "Abs": torch.abs, "Acos": torch.acos, "Asin": torch.asin, "Atan": torch.atan, "Ceil": torch.ceil, "Cos": torch.cos,
             "Cosh": torch.cosh, "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor, "HardSwish": F.hardswish,
             "IsInf": torch.isinf, "IsNaN": torch.isnan, "Log": torch.log, "Mish": F.mish, "Neg": torch.neg,
@@ -449,20 +448,26 @@ OPERATORS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
             "Softsign": F.softsign, "Sqrt": torch.sqrt, "Tan": torch.tan, "Tanh": torch.tanh,
             "GlobalAveragePool": lambda x: x.mean(tuple(range(2, x.dim())), keepdim=True),
             "GlobalMaxPool": lambda x: x.amax(tuple(range(2, x.dim())), keepdim=True),
-        }.items()},
-        **{name: _binary(f) for name, f in {
+        }  # fmt: skip
+BINARY: Final[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {
             "Add": torch.add, "And": torch.logical_and, "Equal": torch.eq, "Greater": torch.gt, "GreaterOrEqual": torch.ge,
             "Less": torch.lt, "LessOrEqual": torch.le, "MatMul": torch.matmul, "Mul": torch.mul, "Or": torch.logical_or,
             "Pow": torch.pow, "Sub": torch.sub, "Xor": torch.logical_xor,
-        }.items()},
-        **{name: _many(f) for name, f in {"Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add}.items()},
-        **{name: _reduce(f) for name, f in {
+        }  # fmt: skip
+VARIADIC: Final[Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = {"Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add}  # fmt: skip
+REDUCTIONS: Final[Mapping[str, Callable[..., Tensor]]] = {
             "ReduceMax": torch.amax, "ReduceMin": torch.amin, "ReduceMean": torch.mean, "ReduceSum": torch.sum,
             "ReduceProd": _prod, "ReduceLogSumExp": torch.logsumexp,
             "ReduceL1": lambda x, axes, keep: x.abs().sum(axes, keep),
             "ReduceL2": lambda x, axes, keep: x.square().sum(axes, keep).sqrt(),
             "ReduceSumSquare": lambda x, axes, keep: x.square().sum(axes, keep),
-        }.items()},
+        }  # fmt: skip
+OPERATORS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
+    {
+        **{name: _unary(f) for name, f in UNARY.items()},
+        **{name: _binary(f) for name, f in BINARY.items()},
+        **{name: _many(f) for name, f in VARIADIC.items()},
+        **{name: _reduce(f) for name, f in REDUCTIONS.items()},
         "ArgMax": _arg(torch.argmax), "ArgMin": _arg(torch.argmin), "AveragePool": _average_pool,
         "BatchNormalization": _batch_norm, "Cast": _cast, "CastLike": lambda x, y: as_tensor(x).to(as_tensor(y).dtype),
         "Clip": _clip, "Concat": lambda *v, axis: torch.cat([as_tensor(t) for t in v], axis),
