@@ -190,12 +190,6 @@ def _shared(lead: _Member) -> tuple[Iter, ...]:
     return tuple(i for i in own if i not in lead.power.iterators and (i in outside or i not in summed))
 
 
-def _unused(member: _Member) -> tuple[Iter, ...]:
-    """Summed iterators that no factor reads: each counts the product as often as it has values."""
-    read = {i for f in (*member.constants, *member.rest, _base(member)) for i in free_iters(f)}
-    return tuple(i for i in member.product.summed if i not in member.power.iterators and i not in read)
-
-
 @dataclass
 class _Writer:
     form: Form
@@ -274,7 +268,7 @@ class _Writer:
             mapping.update({i: index(j) for i, j in mappings[member].items()})
             factors = tuple(substitute_iters(f, mapping) for f in member.constants)
             free = dict.fromkeys(i for f in factors for i in free_iters(f))
-            summed = (*(i for i in free if i not in own and i not in shared), *_unused(member))
+            summed = tuple(i for i in free if i not in own and i not in shared)
             terms.append(total(summed, multiplied(factors, self.form.region.pivot)))
         body = terms[0] if len(terms) == 1 else Apply("add", tuple(terms))
         return self._stage(f"{self.form.region.name}.dense", (*own, *shared), body)

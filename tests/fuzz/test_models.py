@@ -50,6 +50,25 @@ FOUND = {
         (Step("var", (0,), ((1,),)), Step("permute", (1,), ((1, 0, 2),))),
         (2,),
     ),
+    "the mean of windows of a vector": Recipe(
+        (Given((2, 4, 3, 4), torch.float32, 182375978), Given((4,), torch.float32, 740245975, weight=True)),
+        (Step("in_place", (0, 1)), Step("adaptive", (2,), ((2, 2),))),
+        (3,),
+    ),
+    "the sum of a number over two axes": Recipe(
+        (Given((1,), torch.float32, 585118853), Given((2, 1, 6, 8), torch.float32, 949738497)),
+        (Step("lerp", (1, 0)), Step("sum", (2,), ((2, 3), False))),
+        (3,),
+    ),
+    "rows of a table times a matrix": Recipe(
+        (
+            Given((2, 1), torch.int64, 1062529567, high=4),
+            Given((4, 2), torch.float32, 219231343, weight=True),
+            Given((2, 5), torch.float32, 934352531, weight=True),
+        ),
+        (Step("embedding", (0, 1)), Step("matmul", (3, 2))),
+        (4,),
+    ),
 }
 
 
