@@ -18,6 +18,7 @@ listed in ``__all__`` is private.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Final
 
 from tpopt import errors
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from tpopt._saved.load import load
     from tpopt.report import Report
     from tpopt.runtime.compiled import CompiledModel
+
+if os.environ.get("TPOPT_LOGS"):
+    from tpopt.log import configure
+
+    configure(os.environ["TPOPT_LOGS"])
 
 __version__ = "0.1.0"
 

@@ -28,6 +28,7 @@ from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Index, Program, Symbol
 from tpopt.ir.aten import from_numpy
 from tpopt.ir.index import walk_atoms
+from tpopt.log import record
 from tpopt.rewrite import forms, registry
 from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State, strides_of
 from tpopt.runtime.guards import InputGuard
@@ -158,6 +159,13 @@ def _choose(
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
     chosen = choose(traced.original, attempt.forms, found, pricer, options.kernels)
+    record(
+        "choose",
+        "chosen",
+        candidates=len(found.admitted),
+        refused=len(found.refused),
+        microseconds=round(chosen.solution.total_us, 1),
+    )
     attempt.plain = only_originals(traced.original, found, chosen.prices)
     return chosen
 

@@ -17,6 +17,7 @@ from tpopt._compile.gate import race
 from tpopt._compile.record import report_of
 from tpopt._compile.untouched import same_random_numbers
 from tpopt.errors import InvalidProgram, UnsupportedInput, UnsupportedModel, UsageError, VerificationFailed
+from tpopt.log import record
 from tpopt.options import Options
 from tpopt.report import Report, ResultRow
 from tpopt.runtime.compiled import CompiledModel, Signature
@@ -63,6 +64,9 @@ def compile(  # noqa: A001 - the public name
         callable_ = EagerCallable(model)
     attempt.seconds = time.perf_counter() - start
     report = report_of(attempt, result)
+    kernels = {} if attempt.built is None else dict(attempt.built.plan.count())
+    verdict = {"status": result.status, "reason": result.reason, "speedup": result.speedup}
+    record("race", "done", seconds=round(attempt.seconds, 3), kernels=kernels, **verdict)
     done = attempt.built if result.status == "optimized" else None
     program = None if attempt.cleaned is None else attempt.cleaned
     return CompiledModel(callable_, model, report, program, done.plan if done else None, _writer(attempt, done, report))

@@ -20,6 +20,8 @@ from tpopt.report.environment import CHANGE_SPEED, usable_cores
 VARIABLES: Final[Mapping[str, str]] = {
     "TPOPT_TRACEBACK": "1: every error comes with its traceback, as with tpopt --traceback",
     "NO_COLOR": "any text: no colours on stderr",
+    "TPOPT_LOGS": "stages to follow on stderr: choose,+verify (details), -race (errors alone), all",
+    "TPOPT_TRACE": "folder for a trace of each process, one JSON object a line",
     "TPOPT_CACHE_DIR": "folder of the cache; docs/cache.md",
     "XDG_CACHE_HOME": "folder above the cache, where TPOPT_CACHE_DIR is not set",
     **dict.fromkeys(CHANGE_SPEED, "changes how fast kernels run; recorded in every report"),
