@@ -31,7 +31,7 @@ def test_stages_and_their_levels():
 
 
 def test_an_unknown_stage_lists_those_that_exist():
-    with pytest.raises(UnknownName, match="unknown stage in TPOPT_LOGS 'chose'; did you mean 'choose'?"):
+    with pytest.raises(UnknownName, match=r"unknown stage in TPOPT_LOGS 'chose'; did you mean 'choose'?"):
         levels("chose")
 
 
