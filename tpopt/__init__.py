@@ -8,6 +8,9 @@
     fast(*inputs)
     print(fast.report)
 
+    fast.save("model.tpg")  # and, in another process:
+    fast = tpopt.load("model.tpg")
+
 What needs torch is imported on first use, so that ``import tpopt`` and ``tpopt --help`` are immediate. Whatever is not
 listed in ``__all__`` is private.
 """
@@ -15,6 +18,7 @@ listed in ``__all__`` is private.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Final
 
 from tpopt import errors
@@ -22,17 +26,24 @@ from tpopt.options import Options
 
 if TYPE_CHECKING:
     from tpopt._compile import compile  # noqa: A004 - the public name
+    from tpopt._saved.load import load
     from tpopt.report import Report
     from tpopt.runtime.compiled import CompiledModel
 
+if os.environ.get("TPOPT_LOGS"):
+    from tpopt.log import configure
+
+    configure(os.environ["TPOPT_LOGS"])
+
 __version__ = "0.1.0"
 
-__all__ = ["CompiledModel", "Options", "Report", "__version__", "compile", "errors"]
+__all__ = ["CompiledModel", "Options", "Report", "__version__", "compile", "errors", "load"]
 
 _HOMES: Final[dict[str, str]] = {
     "CompiledModel": "tpopt.runtime.compiled",
     "Report": "tpopt.report",
     "compile": "tpopt._compile",
+    "load": "tpopt._saved.load",
 }
 """Each public name that is imported on first use, and the module that defines it."""
 

@@ -9,15 +9,22 @@ import typer
 import typer.main
 
 import tpopt
+from tpopt.commands.bisect import bisect
+from tpopt.commands.cache import cache
 from tpopt.commands.coverage import coverage
 from tpopt.commands.derive import derive
 from tpopt.commands.doctor import doctor
 from tpopt.commands.explain import explain
+from tpopt.commands.inspect import inspect
 from tpopt.commands.optimize import optimize
 from tpopt.commands.outcome import GuardedGroup
 from tpopt.commands.output import emit
 from tpopt.commands.passes import passes
 from tpopt.commands.replay import replay
+from tpopt.commands.report import report
+from tpopt.commands.repro import repro
+from tpopt.commands.run import run
+from tpopt.commands.verify import verify
 
 _FORWARD: Final[dict[str, Any]] = {
     "ignore_unknown_options": True,
@@ -57,6 +64,12 @@ def _tpopt(*, version: Version = False, traceback: Traceback = False) -> None:
 
 app.command()(optimize)
 app.command()(explain)
+app.command()(run)
+app.command()(inspect)
+app.command()(verify)
+app.command()(bisect)
+app.command()(repro)
+app.command()(report)
 
 
 @app.command("bench", context_settings=_FORWARD)
@@ -76,6 +89,7 @@ app.command()(replay)
 app.command()(coverage)
 app.command()(passes)
 app.command()(doctor)
+app.add_typer(cache, name="cache")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -36,6 +36,7 @@ class Options:
         strict: keep IEEE behaviour for non-finite values.
         tolerance: relative L2 error against float64 that a rule which amplifies rounding may reach.
         pipeline: the passes to run: a name, or ``"pass,pass{field=value}"``.
+        cost_model: which predicts times: ``"roofline"``, or one that a package adds.
         records: file of measurements to read and extend; None is the cache of this user.
         exclude: names of modules (``"encoder.*"``) whose operators stay as they are.
         seed: seed of every random input that verification and measurement draw.
@@ -50,6 +51,7 @@ class Options:
     strict: bool = False
     tolerance: float = 1e-5
     pipeline: str = "default"
+    cost_model: str = "roofline"
     records: str | Path | None = None
     exclude: tuple[str, ...] = ()
     seed: int = 0
@@ -67,6 +69,7 @@ class Options:
         if not _is_number(self.tolerance) or not 0 < self.tolerance < math.inf:
             raise UsageError(f"tolerance={self.tolerance!r}: expected a finite relative error above 0, such as 1e-5")
         _check_kind("pipeline", self.pipeline, str, 'a pipeline, or passes such as "fold-constants,dead-code"')
+        _check_kind("cost_model", self.cost_model, str, 'the name of a cost model, such as "roofline"')
         if self.records is not None:
             _check_kind("records", self.records, (str, Path), "a path, or None for the cache of this user")
         object.__setattr__(self, "exclude", _patterns(self.exclude))

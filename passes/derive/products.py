@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import TypeAlias
 
 from tpopt.ir import Apply, Bound, Const, Guard, Iter, Read, Reduce, Scalar, Select, const, postorder
@@ -23,7 +24,7 @@ Polynomial: TypeAlias = "tuple[Product, ...]"
 
 @dataclass(frozen=True)
 class Product:
-    """``sum over summed of the product of factors``."""
+    """``sum over summed of the product of factors``; some factor reads each summed iterator."""
 
     summed: tuple[Iter, ...]
     factors: tuple[Scalar, ...]
@@ -135,12 +136,28 @@ class Expander:
     def _summed(self, inner: Polynomial | None, iters: Iterable[Iter]) -> Polynomial | None:
         if inner is None:
             return None
-        return tuple(renewed(Product((*p.summed, *iters), p.factors), self.names) for p in inner)
+        made = [_sum_over(p, tuple(iters)) for p in inner]
+        kept = tuple(renewed(p, self.names) for p in made if p is not None)
+        return kept if len(kept) == len(made) else None
 
     def _guarded(self, inner: Polynomial | None, guard: Guard) -> Polynomial | None:
         if inner is None:
             return None
         return tuple(replace(p, factors=guarded(p.factors, guard)) for p in inner)
+
+
+def _sum_over(product: Product, iters: tuple[Iter, ...]) -> Product | None:
+    """The sum of a product; ``None`` where it has to be multiplied by an extent that is known only at run time.
+
+    An iterator that it does not read multiplies it by its extent, so that some factor reads each summed iterator.
+    """
+    read = frozenset(product.iterators())
+    idle = [i.extent for i in iters if i not in read]
+    if not all(isinstance(n, int) for n in idle):
+        return None
+    count = prod(n for n in idle if isinstance(n, int))
+    factors = product.factors if count == 1 else (const(count, product.factors[0].dtype), *product.factors)
+    return Product((*product.summed, *(i for i in iters if i in read)), factors)
 
 
 def _bounded(polynomial: Polynomial) -> Polynomial | None:

@@ -258,7 +258,7 @@ class _Writer:
             (*points, *given.own, *given.summed)
         )
         products = self._stage(f"{base}.products", (*points, *outer, *given.own), total(given.summed, product))
-        where = (*given.shared, *(i for t in tiles for i in t.where()))
+        where: tuple[IndexLike, ...] = (*given.shared, *(i for t in tiles for i in t.where()))
         value: Scalar = products.outs[0].at((*points, *where, *given.own))
         for tile, matrix in zip(reversed(tiles), reversed(sums), strict=True):
             value = total((tile.point,), matrix.at((tile.place(), tile.point)) * value)

@@ -12,7 +12,7 @@ from tpopt.backend.binding import Binder
 from tpopt.backend.library import library_candidates
 from tpopt.choose.candidate import Candidates
 from tpopt.choose.pricing import planned
-from tpopt.frontend import trace
+from tpopt.frontend.trace import trace
 from tpopt.ir.aten import from_numpy
 from tpopt.rewrite import Trace, registry
 

@@ -15,7 +15,7 @@ from tpopt.choose.choose import Choice, choose, choose_again, gather, only_origi
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
 from tpopt.errors import KernelBuildFailed
-from tpopt.frontend import Traced, trace
+from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Program
 from tpopt.options import Kernels
 from tpopt.rewrite import Trace, registry

@@ -11,7 +11,7 @@ from tpopt.choose.candidate import Candidates
 from tpopt.choose.choose import gather
 from tpopt.choose.modelled import CHANNELS_LAST_CONVOLUTION, ModelPrices, stages_between
 from tpopt.cost_models.roofline import Balance, RooflineModel
-from tpopt.frontend import Traced, trace
+from tpopt.frontend.trace import Traced, trace
 from tpopt.rewrite import Trace, registry
 
 PLAIN = RooflineModel(Balance(1.0, 1e30, 0.0, 0.0, dict.fromkeys(["onednn", "gemm", "original", "layout"], 1.0)))

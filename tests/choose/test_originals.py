@@ -10,7 +10,7 @@ from torch import nn
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Candidates, Value
 from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.originals import original_candidates
-from tpopt.frontend import trace
+from tpopt.frontend.trace import trace
 
 X = torch.randn(2, 6, 8, 8)
 

@@ -14,7 +14,7 @@ from tpopt.choose.candidate import Candidates, Price
 from tpopt.choose.choose import gather
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
-from tpopt.frontend import Traced, trace
+from tpopt.frontend.trace import Traced, trace
 from tpopt.rewrite import Trace, registry
 from tpopt.store.records import Records
 

@@ -29,4 +29,4 @@ def test_json_is_the_part_that_says_why(tmp_path: Path, run: Run):
 
 def test_a_target_and_a_report_together_are_refused(run: Run):
     ended = run("explain", "net.py:build", "--report", "run.json")
-    assert (ended.code, ended.err) == (2, "error: give either FILE.py:FUNCTION or --report FILE\n")
+    assert (ended.code, ended.err) == (2, "error: give either a target or --report FILE\n")

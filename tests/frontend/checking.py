@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from tpopt.frontend import Traced, trace
+from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Index, Opaque, Tensor
 from tpopt.ir.text import print_stage
 from tpopt.ir.to_torch import to_torch

@@ -11,8 +11,7 @@ from torch._higher_order_ops.while_loop import while_loop
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tpopt.errors import UnsupportedModel
-from tpopt.frontend import trace
-from tpopt.frontend.trace import translate_exported
+from tpopt.frontend.trace import trace, translate_exported
 from tpopt.ir import Cond, Scan
 from tpopt.ir.to_torch import to_torch
 

@@ -5,10 +5,10 @@ import torch
 from frontend.checking import check_lowering, check_table
 
 from tpopt.errors import UnsupportedModel
-from tpopt.frontend import trace
 from tpopt.frontend.context import axes
 from tpopt.frontend.promotion import Kind, computation_dtype
 from tpopt.frontend.shapes import reshaped, slice_start, wrapped
+from tpopt.frontend.trace import trace
 from tpopt.ir import DType, Iter, Opaque, Symbol, Tensor, index
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import randn
 
-from tpopt.frontend import trace
+from tpopt.frontend.trace import trace
 from tpopt.ir.index import evaluate
 
 AUTO = torch.export.Dim.AUTO

@@ -22,7 +22,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_the_public_names_are_these():
-    assert tpopt.__all__ == ["CompiledModel", "Options", "Report", "__version__", "compile", "errors"]
+    assert tpopt.__all__ == ["CompiledModel", "Options", "Report", "__version__", "compile", "errors", "load"]
 
 
 def test_the_public_names_are_sorted_and_exist():

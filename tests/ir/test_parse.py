@@ -169,3 +169,8 @@ def test_no_nesting_of_attributes_exhausts_the_stack(opening: str):
     start = {"k": "y: f32[] structure ", "(": "y: f32[] = opaque f("}.get(opening[0], "")
     with pytest.raises(ParseError, match="nested deeper than 60 levels"):
         parse_stage(start + opening * 3_000, TENSORS)
+
+
+def test_the_number_of_a_component_may_not_be_negative():
+    with pytest.raises(ParseError):
+        parse_program("program p(x: f32[4])\ny: f32[] = L[] sum[k:4].-3{ 1.0 }\nreturn y")

@@ -10,6 +10,7 @@ from tpopt.ir import (
     Const,
     DType,
     Iter,
+    Kernel,
     Opaque,
     Program,
     Reduce,
@@ -288,3 +289,13 @@ def test_declarations_structures_and_attributes():
     )
     assert print_stage(Opaque((), "aten.f", (1,))) == "none = opaque aten.f(1)"
     assert print_term(Const(True, DType.BOOL)) == "true"
+
+
+def test_parameters_may_speak_of_two_iterators_of_one_name():
+    x, y = Tensor("x", (5,), DType.F32), Tensor("y", (5,), DType.F32)
+    i, other = Iter("i", 5), Iter("i", 7)
+    copy = Compute((y,), (i,), (x.at((i,)),))
+    parameters = (("loops", (index(i), index(other) * 2)), ("rows", 3))
+    program = Program("p", (x,), (), (Kernel((y,), "k", (x,), (copy,), parameters),), (y,))
+    assert "kernel k[i:5,i0=i:7](x, loops=(@(i), @(2*i0)), rows=3)" in str(program)
+    assert parse_program(str(program)).stages[0] is program.stages[0]

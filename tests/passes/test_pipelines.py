@@ -14,7 +14,7 @@ import torch
 from support.rewriting import Outcome, assert_same_values, run, valued
 from torch import nn
 
-from tpopt.frontend import trace
+from tpopt.frontend.trace import trace
 from tpopt.ir import Builder, Compute, DType, Iter, Program, Read, Reduce, Tensor, apply, postorder, total
 from tpopt.passes.pipelines import CLEANUP, DEFAULT, NONE
 from tpopt.rewrite import Numerics, Pipeline, Trace

@@ -110,3 +110,8 @@ def test_errors_point_at_the_character(text: str, message: str, column: int):
     with pytest.raises(ParseError) as error:
         split(text)
     assert (str(error.value).partition(" (line")[0], error.value.column) == (message, column)
+
+
+def test_a_value_that_is_nearly_python_is_a_text_and_no_warning():
+    with pytest.raises(UsageError, match="count=1if is str"):
+        construct(Sample, (("count", "1if"),))

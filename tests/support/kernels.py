@@ -13,7 +13,7 @@ from tpopt.backend.library import library_candidates
 from tpopt.backend.library.contraction import Contraction, match_contraction
 from tpopt.choose.candidate import Candidate, Candidates
 from tpopt.choose.pricing import planned
-from tpopt.frontend import Traced, trace
+from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Compute, Program
 from tpopt.ir.aten import flatten_outputs, from_numpy
 from tpopt.rewrite import Trace, registry

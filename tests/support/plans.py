@@ -16,7 +16,7 @@ from tpopt.backend.plan import Plan
 from tpopt.choose.candidate import Candidates, Price
 from tpopt.choose.choose import only_originals
 from tpopt.choose.originals import original_candidates
-from tpopt.frontend import Traced, trace
+from tpopt.frontend.trace import Traced, trace
 from tpopt.runtime.executable import Executable
 from tpopt.runtime.outprobe import OutProbe
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,8 +12,9 @@ import torch
 
 from tpopt.backend.plan import Plan
 from tpopt.choose.choose import Choice
-from tpopt.frontend import Traced
+from tpopt.frontend.trace import Traced
 from tpopt.ir import Program
+from tpopt.log import record
 from tpopt.options import Options
 from tpopt.report import VerificationRow
 from tpopt.rewrite import Timing, Trace
@@ -52,7 +54,8 @@ class Attempt:
         return self.start + self.options.effort_seconds()
 
     def progress(self, stage: str) -> None:
-        """Tells the user's callback which stage begins."""
+        """Tells the user's callback, and whoever listens, which stage begins."""
+        record(stage, "begins", seconds=round(time.perf_counter() - self.start, 3), model=type(self.model).__name__)
         if self.options.progress is not None:
             self.options.progress(stage, _SHARE[stage])
 

@@ -21,13 +21,15 @@ from tpopt.backend.profile import Profiler
 from tpopt.choose.candidate import Candidates
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
+from tpopt.choose.models import cost_model
 from tpopt.choose.pricing import Pricer, planned
-from tpopt.cost_models.roofline import RooflineModel
+from tpopt.cost_models.roofline import Balance
 from tpopt.errors import TpoptError, UnsupportedModel, VerificationFailed
-from tpopt.frontend import Traced, trace
+from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Index, Program, Symbol
 from tpopt.ir.aten import from_numpy
 from tpopt.ir.index import walk_atoms
+from tpopt.log import record
 from tpopt.rewrite import Numerics, forms, registry
 from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State, strides_of
 from tpopt.runtime.guards import InputGuard
@@ -104,7 +106,7 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
         build_pool().warm()
     traced = trace(attempt.model, attempt.args, attempt.kwargs, attempt.dynamic_shapes)
     attempt.traced = traced
-    device = _device(traced, attempt.args)
+    device = device_of(traced, attempt.args)
     attempt.progress("clean up")
     pipeline = registry().parse(attempt.options.pipeline).with_callbacks(attempt.timing)
     attempt.forms = forms(pipeline, traced.algebra, attempt.history)
@@ -153,7 +155,7 @@ def _choose(
     sizes: Mapping[str, int],
 ) -> Choice:
     options = attempt.options
-    device = _device(traced, attempt.args)
+    device = device_of(traced, attempt.args)
     found = gather(traced.original, attempt.forms, options.exclude, device.type, options.kernels)
     if options.strict:
         _keep_non_finite(found)
@@ -163,11 +165,18 @@ def _choose(
     records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
     profiler = Profiler(values, binder, synchronizer(device)) if measured else None
-    roofline = RooflineModel(measured_balance(device, records)) if measured else RooflineModel()
-    model = ModelPrices(traced.algebra, attempt.sizes, roofline)
+    priced = cost_model(options.cost_model, measured_balance(device, records) if measured else Balance())
+    model = ModelPrices(traced.algebra, attempt.sizes, priced)
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
     chosen = choose(traced.original, attempt.forms, found, pricer, options.kernels)
+    record(
+        "choose",
+        "chosen",
+        candidates=len(found.admitted),
+        refused=len(found.refused),
+        microseconds=round(chosen.solution.total_us, 1),
+    )
     attempt.plain = only_originals(traced.original, found, chosen.prices)
     return chosen
 
@@ -181,7 +190,8 @@ def _weights(traced: Traced, programs: Sequence[Program], device: torch.device) 
     return found
 
 
-def _device(traced: Traced, args: Any) -> torch.device:
+def device_of(traced: Traced, args: Any) -> torch.device:
+    """Where a model lives: with its weights, else with its inputs."""
     for tensor in traced.weights.values():
         return tensor.device
     leaves = pytree.tree_leaves(args)

@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from tpopt._compile.untouched import reseed
 from tpopt.backend.operators import inference
 from tpopt.errors import VerificationFailed
+from tpopt.log import record
 from tpopt.report import VerificationRow
 from tpopt.rewrite.numerics import Numerics
 from tpopt.runtime.compiled import strides_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tpopt._compile.attempt import Attempt
-    from tpopt.frontend import Traced
+    from tpopt.frontend.trace import Traced
     from tpopt.runtime.compiled import Specialization, State
 
 SHARE = 0.4
@@ -46,6 +47,7 @@ def verify_plan(attempt: Attempt, special: Specialization, state: State) -> None
         seconds=min(max(remaining, LEAST_SECONDS), MOST_SECONDS),
     )
     attempt.verification = _row(result)
+    record("verify", "compared", passed=result.passed, programs=result.programs, l2_rel=result.l2_rel)
     if not result.passed:
         raise VerificationFailed(failure(result, traced.algebra, _example(attempt, traced, state), _values(special)))
 

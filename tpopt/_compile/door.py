@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
-from tpopt._compile.attempt import Attempt
-from tpopt._compile.build import build
+from tpopt._compile.attempt import Attempt, Built
+from tpopt._compile.build import build, device_of
 from tpopt._compile.gate import race
 from tpopt._compile.record import report_of
 from tpopt._compile.untouched import same_random_numbers
 from tpopt.errors import InvalidProgram, UnsupportedInput, UnsupportedModel, UsageError, VerificationFailed
+from tpopt.log import record
 from tpopt.options import Options
-from tpopt.report import ResultRow
-from tpopt.runtime.compiled import CompiledModel
+from tpopt.report import Report, ResultRow
+from tpopt.runtime.compiled import CompiledModel, Signature
 from tpopt.runtime.eager import EagerCallable
 
 
@@ -51,7 +54,7 @@ def compile(  # noqa: A001 - the public name
     chosen = Options.of(options, overrides)
     if not isinstance(model, torch.nn.Module):
         raise UsageError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    args = _positional(example_inputs)
+    args = positional(example_inputs)
     given = _in_signature_order(model, dict(kwargs or {}))
     start = time.perf_counter()
     attempt = Attempt(model, args, given, dynamic_shapes, chosen, start)
@@ -61,9 +64,12 @@ def compile(  # noqa: A001 - the public name
         callable_ = EagerCallable(model)
     attempt.seconds = time.perf_counter() - start
     report = report_of(attempt, result)
+    kernels = {} if attempt.built is None else dict(attempt.built.plan.count())
+    verdict = {"status": result.status, "reason": result.reason, "speedup": result.speedup}
+    record("race", "done", seconds=round(attempt.seconds, 3), kernels=kernels, **verdict)
     done = attempt.built if result.status == "optimized" else None
     program = None if attempt.cleaned is None else attempt.cleaned
-    return CompiledModel(callable_, model, report, program, done.plan if done else None)
+    return CompiledModel(callable_, model, report, program, done.plan if done else None, _writer(attempt, done, report))
 
 
 def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
@@ -94,13 +100,42 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
     return result, chosen.callable
 
 
+def _writer(attempt: Attempt, done: Built | None, report: Report) -> Callable[..., None] | None:
+    """What saves the model; ``None`` where it was never captured."""
+    traced, cleaned = attempt.traced, attempt.cleaned
+    if traced is None or cleaned is None:
+        return None
+    inputs = traced.original.inputs[: len(traced.original.inputs) - len(traced.states)]
+    leaves = pytree.tree_leaves((attempt.args, attempt.kwargs))
+    given = [leaf for leaf, name in zip(leaves, traced.inputs, strict=True) if name is not None]
+    examples = {t.name: g.detach() for t, g in zip(inputs, given, strict=True)}
+    paths = {n: traced.algebra.origins[n].nodes[0] for n in traced.states}
+    signature = Signature(traced.in_spec, traced.out_spec, traced.inputs, traced.fixed, traced.outputs)
+
+    def write(path: str | Path, *, examples: bool = True, shown: Mapping[str, torch.Tensor] = examples) -> None:
+        from tpopt._saved.save import Saveable, save
+
+        values = {**traced.weights, **({} if done is None else done.specialization.binder.weights)}
+        saveable = Saveable(
+            original=traced.original, algebra=cleaned, plan=None if done is None else done.plan, signature=signature,
+            requires=traced.guard, weights={n: t for n, t in values.items() if n not in paths},
+            states={n: traced.weights[n] for n in traced.states} if done is None else done.state.tensors, paths=paths,
+            sizes=attempt.sizes, examples=shown, device=device_of(traced, attempt.args),
+            pipeline=attempt.options.pipeline, kernels=attempt.options.kernels,
+        )  # fmt: skip
+        save(saveable, report, path, examples=examples)
+
+    return write
+
+
 def _in_signature_order(model: torch.nn.Module, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Keyword inputs in the order of ``forward``, which is the order that export gives them."""
     names = inspect.signature(model.forward).parameters
     return {**{n: kwargs[n] for n in names if n in kwargs}, **kwargs}
 
 
-def _positional(example_inputs: Any) -> tuple[Any, ...]:
+def positional(example_inputs: Any) -> tuple[Any, ...]:
+    """Example inputs as positional arguments. Raises :class:`UsageError` for other than a tensor, tuple or list."""
     if isinstance(example_inputs, torch.Tensor):
         return (example_inputs,)
     if not isinstance(example_inputs, (tuple, list)):

@@ -17,7 +17,7 @@ from tpopt.ir.stages import Attribute
 
 KernelBinder: TypeAlias = "Callable[[Kernel, Binder, Mapping[str, int]], Call]"
 
-_STRIDE_FREE = {  # ATen's views demand strides that another kernel need not produce; these mean the same on any strides
+STRIDE_FREE = {  # ATen's views demand strides that another kernel need not produce; these mean the same on any strides
     "aten.view.default": "aten.reshape.default",
     "aten._unsafe_view.default": "aten.reshape.default",
 }
@@ -75,7 +75,7 @@ class Binder:
 
 def bind_operator(stage: Opaque, sizes: Mapping[str, int]) -> Call:
     """An ATen operator as a call."""
-    target = _STRIDE_FREE.get(stage.target, stage.target)
+    target = STRIDE_FREE.get(stage.target, stage.target)
     args = tuple(_argument(a, sizes) for a in stage.args)
     kwargs = tuple((k, _argument(v, sizes)) for k, v in stage.kwargs)
     single = returns_one_tensor(target)

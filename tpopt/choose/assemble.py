@@ -29,10 +29,10 @@ def assemble(
 def _step(candidate: Candidate, price: Price) -> Step:
     measured = price.us if price.measured else None
     predicted = price.us if price.predicted is None else price.predicted
-    return Step(_placed(candidate), candidate.kind, candidate.name, predicted, measured)
+    return Step(placed(candidate), candidate.kind, candidate.name, predicted, measured)
 
 
-def _placed(candidate: Candidate) -> Stage:
+def placed(candidate: Candidate) -> Stage:
     """The stage with every value under the name of its layout."""
     if candidate.kind == "layout":
         return _conversion(candidate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate
+from tpopt.choose.models import KernelPrices
 from tpopt.cost_models.roofline import RooflineModel
 from tpopt.ir import Kernel, Program, Stage, Tensor
 from tpopt.ir.index import evaluate, index
@@ -19,9 +20,9 @@ CHANNELS_LAST_CONVOLUTION = 0.8
 
 
 class ModelPrices:
-    """Prices by :class:`RooflineModel`; the algebra of an original operator lies between its outputs and its inputs."""
+    """Prices by a cost model; the algebra of an original operator lies between its outputs and its inputs."""
 
-    def __init__(self, algebra: Program, sizes: Mapping[str, int], model: RooflineModel | None = None) -> None:
+    def __init__(self, algebra: Program, sizes: Mapping[str, int], model: KernelPrices | None = None) -> None:
         self._algebra, self._sizes, self._model = algebra, sizes, model or RooflineModel()
 
     def price(self, candidate: Candidate) -> float:

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from tpopt.commands.output import progress_bar, say, stdout_is_stderr
-from tpopt.commands.target import load_target
+from tpopt.commands.target import EXPORTED, load_target, runs_no_code
 from tpopt.options import Options
 
 if TYPE_CHECKING:
-    from tpopt.report import Report
+    from tpopt.runtime.compiled import CompiledModel
 
 TargetArgument = Annotated[
-    str, typer.Argument(metavar="FILE.py:FUNCTION", help="What to compile. Its code is executed.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="TARGET", help="FILE.py:FUNCTION (its code is executed), or FILE.tpg, .onnx, .pt2.", show_default=False
+    ),
 ]
 Effort = Annotated[str, typer.Option(help="One budget for everything: fast, balanced, max, or seconds.")]
 Choice = Annotated[str, typer.Option(help="measured times the best candidates; model decides by cost models alone.")]
@@ -27,10 +30,13 @@ Strict = Annotated[bool, typer.Option("--strict", help="Keep IEEE behaviour for 
 NoVerify = Annotated[bool, typer.Option("--no-verify", help="Do not check the result against the original.")]
 NoGate = Annotated[bool, typer.Option("--no-gate", help="Keep the result even when it is not faster.")]
 Records = Annotated[Path | None, typer.Option(help="File of measurements to read and extend.", show_default="cache")]
-Pipeline = Annotated[str, typer.Option(help='A pipeline, or passes such as "fold-constants,dead-code".')]
+Pipeline = Annotated[
+    str, typer.Option("--pipeline", "-p", help='A pipeline, or passes such as "fold-constants,dead-code".')
+]
 Exclude = Annotated[
     list[str] | None, typer.Option(help="Modules that stay as they are, such as encoder.*; repeatable.")
 ]
+Trust = Annotated[bool, typer.Option("--trust", help="Open a .pt2 file, which may run code that is in it.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random input.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 
@@ -45,18 +51,23 @@ def options_of(*, effort: str, no_verify: bool, no_gate: bool, exclude: list[str
     return Options.of(None, {**spelled, **fields})
 
 
-def compile_target(spec: str, options: Options) -> Report:
-    """Runs the user's function, compiles what it returns, and returns the report."""
-    say(f"running {spec}: this executes its code")
+def announce(spec: str, *, trust: bool) -> None:
+    """Says that the user's code is going to run, where it is."""
+    if not runs_no_code(spec) and not (spec.endswith(EXPORTED) and not trust):
+        say(f"running {spec}: this executes its code")
+
+
+def compile_target(spec: str, options: Options, *, trust: bool = False) -> CompiledModel:
+    """Loads what the user names and compiles it."""
+    announce(spec, trust=trust)
     with stdout_is_stderr(), progress_bar() as progress:
         import tpopt
 
-        target = load_target(spec)
+        target = load_target(spec, trust=trust)
         compile_model = cast("Callable[..., Any]", tpopt.compile)
         options = dataclasses.replace(options, progress=progress)
-        compiled = compile_model(target.model, target.inputs, kwargs=target.kwargs, options=options)
-    report: Report = compiled.report
-    return report
+        compiled: CompiledModel = compile_model(target.model, target.inputs, kwargs=target.kwargs, options=options)
+    return compiled
 
 
 def _effort(text: str) -> str | float:

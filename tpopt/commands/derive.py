@@ -68,7 +68,7 @@ def _program(target: str, pipeline: str) -> Program:
     """The model's algebra after the passes of a pipeline that always pay."""
     import torch
 
-    from tpopt.frontend import trace
+    from tpopt.frontend.trace import trace
     from tpopt.rewrite import Pipeline as Passes
     from tpopt.rewrite import registry
 

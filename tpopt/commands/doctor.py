@@ -20,7 +20,10 @@ from tpopt.report.environment import CHANGE_SPEED, usable_cores
 VARIABLES: Final[Mapping[str, str]] = {
     "TPOPT_TRACEBACK": "1: every error comes with its traceback, as with tpopt --traceback",
     "NO_COLOR": "any text: no colours on stderr",
-    "XDG_CACHE_HOME": "folder above the cache of measurements",
+    "TPOPT_LOGS": "stages to follow on stderr: choose,+verify (details), -race (errors alone), all",
+    "TPOPT_TRACE": "folder for a trace of each process, one JSON object a line",
+    "TPOPT_CACHE_DIR": "folder of the cache; docs/cache.md",
+    "XDG_CACHE_HOME": "folder above the cache, where TPOPT_CACHE_DIR is not set",
     **dict.fromkeys(CHANGE_SPEED, "changes how fast kernels run; recorded in every report"),
 }
 """The variables of the environment that tpopt reads, and what they do."""
@@ -44,7 +47,7 @@ def doctor(as_json: AsJson = False, env: Env = False) -> None:
 
 def examine() -> list[Check]:
     """Returns every row, in the order in which a person would look."""
-    from platformdirs import user_cache_path
+    from tpopt.store.folder import cache_root
 
     cores = usable_cores()
     return [
@@ -57,7 +60,7 @@ def examine() -> list[Check]:
         checks.openmp(os.environ, cores),
         *_seen_by_torch(cores),
         checks.compiler(os.environ),
-        checks.cache(user_cache_path("tpopt")),
+        checks.cache(cache_root()),
     ]
 
 

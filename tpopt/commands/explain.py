@@ -16,7 +16,8 @@ KEYS: Final = ("schema_version", "result", "choice", "derivations", "opaque", "p
 
 Saved = Annotated[Path | None, typer.Option("--report", help="Explain a saved report instead; runs no code.")]
 MaybeTarget = Annotated[
-    str | None, typer.Argument(metavar="[FILE.py:FUNCTION]", help="What to compile. Its code is executed.")
+    str | None,
+    typer.Argument(metavar="[TARGET]", help="FILE.py:FUNCTION (its code is executed), or FILE.tpg, .onnx, .pt2."),
 ]
 
 
@@ -35,6 +36,7 @@ def explain(
     pipeline: asked.Pipeline = "default",
     exclude: asked.Exclude = None,
     seed: asked.Seed = 0,
+    trust: asked.Trust = False,
     as_json: asked.AsJson = False,
 ) -> None:
     """Say why each decision was made.
@@ -43,7 +45,7 @@ def explain(
     or was refused. Takes the options of tpopt optimize, or a report that it saved.
     """
     if (target is None) == (saved is None):
-        raise UsageError("give either FILE.py:FUNCTION or --report FILE")
+        raise UsageError("give either a target or --report FILE")
     if saved is not None:
         from tpopt.report import read_report
 
@@ -54,7 +56,7 @@ def explain(
             effort=effort, choice=choice, kernels=kernels, tolerance=tolerance, strict=strict, no_verify=no_verify,
             no_gate=no_gate, records=records, pipeline=pipeline, exclude=exclude, seed=seed,
         )  # fmt: skip
-        report = asked.compile_target(target, options)
+        report = asked.compile_target(target, options, trust=trust).report
     if as_json:
         data = report.to_dict()
         emit_json({key: data[key] for key in KEYS})

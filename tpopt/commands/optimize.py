@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,15 @@ from tpopt.commands import compiling as asked
 from tpopt.commands.output import emit, emit_json, say
 from tpopt.errors import UsageError
 
-Out = Annotated[Path | None, typer.Option(help="Also save the report here, as JSON, for tpopt explain --report.")]
+if TYPE_CHECKING:
+    from tpopt.report import Report
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help="Also save here: the compiled model (.tpg), or the report (any other name, JSON)."
+    ),
+]
 
 
 def optimize(
@@ -28,13 +36,15 @@ def optimize(
     pipeline: asked.Pipeline = "default",
     exclude: asked.Exclude = None,
     seed: asked.Seed = 0,
+    trust: asked.Trust = False,
     as_json: asked.AsJson = False,
     out: Out = None,
 ) -> None:
     """Compile a model, and print the report.
 
     FUNCTION returns (model, inputs), (model, inputs, kwargs), or a model with an attribute example_inputs. It lives in
-    a file, or in an importable module (package.module:FUNCTION). Ctrl-C keeps the best result so far.
+    a file, or in an importable module (package.module:FUNCTION). A .tpg is a model that tpopt saved; it is chosen anew
+    for this machine. Ctrl-C keeps the best result so far.
     """
     options = asked.options_of(
         effort=effort, choice=choice, kernels=kernels, tolerance=tolerance, strict=strict, no_verify=no_verify,
@@ -42,12 +52,16 @@ def optimize(
     )  # fmt: skip
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
-    report = asked.compile_target(target, options)
+    compiled = asked.compile_target(target, options, trust=trust)
+    report: Report = compiled.report
     if out is not None:
-        from tpopt.report import write_report
+        if out.suffix == ".tpg":
+            compiled.save(out)
+        else:
+            from tpopt.report import write_report
 
-        write_report(report, out)
-        say(f"saved the report to {out}")
+            write_report(report, out)
+        say(f"saved the {'model' if out.suffix == '.tpg' else 'report'} to {out}")
     if as_json:
         emit_json(report.to_dict())
     else:

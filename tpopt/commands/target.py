@@ -1,4 +1,7 @@
-"""``module.py:function`` to a model and its inputs. This runs the user's code, and says so."""
+"""What a user names to a model and its inputs: ``module.py:function``, a saved, an ONNX or an exported model.
+
+The first runs the user's code, and so may the last: it takes ``trust``. The others are data.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from tpopt.errors import UnknownName, UsageError
+from tpopt.errors import CorruptFile, UnknownName, UsageError
 
+DATA = (".tpg", ".onnx")
+"""How the names of files end that hold no code."""
+EXPORTED = ".pt2"
 _RETURNS = "return (model, inputs), or (model, inputs, kwargs), or a model with an attribute example_inputs"
 
 
@@ -26,18 +32,60 @@ class Target:
     kwargs: dict[str, Any] | None
 
 
-def load_target(spec: str) -> Target:
+def load_target(spec: str, *, trust: bool = False) -> Target:
     """Loads the file or module, calls the function, and returns model and inputs.
+
+    Args:
+        spec: ``file.py:function``, ``package.module:function``, or a file that ends in .tpg, .onnx or .pt2.
+        trust: open .pt2, which may run code that is in it.
 
     Raises:
         UsageError: the text, the file, the function or what it returns is not as expected, or the user's code raises.
+        CorruptFile: the file is damaged, or would have to be trusted.
     """
+    if runs_no_code(spec) or spec.endswith(EXPORTED):
+        return _from_file(Path(spec), trust=trust)
     place, name = _split(spec)
     module = _by_path(Path(place)) if place.endswith(".py") else _by_name(place)
     made = _attribute(module, place, name)
     if not _is_model(made):
         made = _call(made, f"{place}:{name}")
     return _as_target(made, f"{place}:{name}")
+
+
+def runs_no_code(spec: str) -> bool:
+    """Whether what a user names is data alone."""
+    return spec.endswith(DATA)
+
+
+def _from_file(path: Path, *, trust: bool) -> Target:
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    if path.suffix == ".tpg":
+        from tpopt._saved.targets import saved_target
+
+        return Target(*saved_target(path))
+    if path.suffix == ".onnx":
+        from tpopt.frontend.onnx import onnx_model
+
+        return Target(*onnx_model(path), None)
+    if not trust:
+        raise CorruptFile(
+            f"{path} is not opened: torch.export.load unpickles, which runs whatever code is in the file. "
+            "Pass --trust if you made it yourself, or save the model with tpopt where it was exported"
+        )
+    loaded: Target = _guarded(lambda: _exported(path), f"loading {path}")
+    return loaded
+
+
+def _exported(path: Path) -> Target:
+    import torch
+
+    program = torch.export.load(path)
+    if program.example_inputs is None:
+        raise UsageError(f"{path} has no example inputs; export it again with torch.export.save")
+    args, kwargs = program.example_inputs
+    return Target(program.module(), tuple(args), dict(kwargs))
 
 
 def _split(spec: str) -> tuple[str, str]:

@@ -1,7 +1,5 @@
-"""From a user's model to tensor algebra: :func:`trace` is the door."""
+"""From a user's model to tensor algebra: :func:`tpopt.frontend.trace.trace` is the door.
 
-from __future__ import annotations
-
-from tpopt.frontend.trace import Traced, trace
-
-__all__ = ["Traced", "trace"]
+Nothing is imported here: torch.export and sympy take half a second, and the library kernels need no more from this room
+than the geometry of windows.
+"""

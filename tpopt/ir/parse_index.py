@@ -61,6 +61,17 @@ class IndexReader:
         """``[name:extent, …]``; the caller puts them in scope."""
         return self.bracketed(self._iterator)
 
+    def named_iterators(self) -> dict[str, Iter]:
+        """``[name:extent, …]`` by name; ``other=name:extent`` is one that the text calls by another name."""
+        return dict(self.bracketed(self._named_iterator))
+
+    def _named_iterator(self) -> tuple[str, Iter]:
+        alias = self.tokens.name("an iterator") if self.tokens.ahead()[1] == "=" else None
+        if alias is not None:
+            self.tokens.next()
+        found = self._iterator()
+        return alias or found.name, found
+
     def guard(self) -> Guard:
         """``low <= value < high & …``, or ``true``."""
         if self.tokens.accept("true"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar, TypeVar
 
 from tpopt.ir.dtypes import DType
@@ -126,7 +127,10 @@ class StageReader(AttributeReader):
 
     def _kernel(self, outs: tuple[Tensor, ...]) -> Stage:
         implementation = self._target("the name of a kernel")
+        outer = self.scope
+        self.scope = replace(outer, iterators=self.named_iterators() if self.tokens.text == "[" else {})
         reads, parameters = self._arguments(self.tensor)
+        self.scope = outer
         layouts: tuple[str, ...] = ()
         if self.tokens.text == "layouts" and self.tokens.ahead()[1] == "[":
             self.tokens.next()
@@ -136,7 +140,7 @@ class StageReader(AttributeReader):
             self.tokens.next()
             self.tokens.next()
             self.deeper()
-            outer, self.scope = self.scope, Scope(by_name(reads), self.scope.symbols)
+            self.scope = Scope(by_name(reads), outer.symbols)
             while not self.tokens.accept("}"):
                 defines.append(self.stage())
             self.scope = outer

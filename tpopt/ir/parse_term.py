@@ -186,7 +186,7 @@ class TermReader(IndexReader):
             terms = tuple(self._typed(b, dtype if n == pick else None) for n, b in enumerate(bodies))
             return self.located(at, lambda: Reduce(name, iterators, terms, pick))
 
-        if pick < len(bodies) and isinstance(bodies[pick], Untyped):
+        if 0 <= pick < len(bodies) and isinstance(bodies[pick], Untyped):
             return Untyped(build, at)
         return build(None)
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from tpopt.ir.dtypes import DType
-from tpopt.ir.index import Index, Iter, Symbol
+from tpopt.ir.index import Atom, Index, Iter, Symbol, substitute, walk_atoms
 from tpopt.ir.names import PLAIN, quoted
 from tpopt.ir.program import Program
 from tpopt.ir.stages import Attribute, Compute, Cond, Kernel, Opaque, Scan, Scatter, Sort, Stage, TopK
 from tpopt.ir.structure import DENSE, Parameter, Structure
 from tpopt.ir.term_text import Texts, print_guard, print_iters, print_number, print_term
 from tpopt.ir.terms import Scalar, Tensor
+from tpopt.ir.walk import fresh_name
 
 __all__ = ["print_program", "print_stage", "print_structure", "print_tensor", "print_term"]
 
@@ -119,13 +121,39 @@ def _scatter(stage: Scatter) -> str:
 
 
 def _kernel(stage: Kernel) -> str:
-    arguments = [*(quoted(t.name) for t in stage.reads), *_pairs(stage.parameters)]
-    text = f"kernel {_called(stage.implementation)}({', '.join(arguments)})"
+    names = _iterator_names(stage.parameters)
+    called: dict[Atom, Iter] = {i: Iter(name, i.extent) for i, name in names.items()}
+    parameters = tuple((k, _renamed(v, called)) for k, v in stage.parameters)
+    arguments = [*(quoted(t.name) for t in stage.reads), *_pairs(parameters)]
+    bound = [f"{name}={i.text}:{i.extent}" if name != i.name else f"{i.text}:{i.extent}" for i, name in names.items()]
+    over = f"[{','.join(bound)}]" if bound else ""
+    text = f"kernel {_called(stage.implementation)}{over}({', '.join(arguments)})"
     if stage.layouts:
         text += f" layouts [{', '.join(map(json.dumps, stage.layouts))}]"
     if stage.defines:
         text += f" defines {_block([line for s in stage.defines for line in print_stage(s).split(chr(10))])}"
     return text
+
+
+def _iterator_names(parameters: tuple[tuple[str, Attribute], ...]) -> dict[Iter, str]:
+    """The iterators that parameters speak of, in the order of their appearance, each under a name of its own here."""
+    found: dict[Iter, str] = {}
+    pending: list[Attribute] = [v for _, v in reversed(parameters)]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, tuple):
+            pending += reversed(value)
+        elif isinstance(value, Index):
+            for atom in walk_atoms(value):
+                if isinstance(atom, Iter) and atom not in found:
+                    found[atom] = fresh_name(atom.name, dict.fromkeys(found.values()))
+    return found
+
+
+def _renamed(value: Attribute, called: Mapping[Atom, Iter]) -> Attribute:
+    if isinstance(value, tuple):
+        return tuple(_renamed(v, called) for v in value)
+    return substitute(value, dict(called)) if isinstance(value, Index) else value
 
 
 def _block(lines: list[str]) -> str:

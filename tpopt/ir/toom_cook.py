@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
+from math import sqrt
 from typing import Final
 
 Matrix = tuple[tuple[Fraction, ...], ...]
@@ -53,7 +54,7 @@ def amplification(m: int, r: int) -> float:
     sums, taps, data = (matrix(part, m, r) for part in PARTS)
     sizes = [sum(v * v for v in t) * sum(v * v for v in d) for t, d in zip(taps, data, strict=True)]
     total = sum(a * a * s for row in sums for a, s in zip(row, sizes, strict=True))
-    return float(total / (m * r)) ** 0.5
+    return sqrt(total / (m * r))
 
 
 def _distance(point: Fraction, points: tuple[Fraction, ...]) -> Fraction:

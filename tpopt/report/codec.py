@@ -52,7 +52,7 @@ def _encoder(kind: Any) -> _Encode:
     kind, _ = optional(kind)
     if get_origin(kind) is tuple:
         item = _encoder(get_args(kind)[0])
-        return lambda values: [item(value) for value in values]
+        return lambda values: [_or_none(item, value) for value in values]
     if dataclasses.is_dataclass(kind):
         parts = {name: _encoder(hint) for name, hint in get_type_hints(kind).items()}
         return lambda record: {name: _or_none(part, getattr(record, name)) for name, part in parts.items()}

@@ -11,6 +11,7 @@ import dataclasses
 import re
 import types
 import typing
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -112,8 +113,9 @@ def construct(kind: type[Pass], options: tuple[tuple[str, str], ...]) -> Pass:
 
 def _value(kind: type[Pass], name: str, text: str, expected: Any) -> Any:
     try:
-        value = _WORDS[text.lower()] if text.lower() in _WORDS else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):  # "1if" is a text, not Python
+            value = _WORDS[text.lower()] if text.lower() in _WORDS else ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
         value = text
     if type(value) is int and float in _members(expected) and int not in _members(expected):
         value = float(value)

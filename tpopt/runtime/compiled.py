@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -16,7 +17,7 @@ from torch.utils import _pytree as pytree
 from tpopt.backend.binding import Binder
 from tpopt.backend.operators import inference
 from tpopt.backend.plan import Plan
-from tpopt.errors import GuardFailed
+from tpopt.errors import GuardFailed, UnsupportedModel
 from tpopt.ir import Index, Program, Tensor
 from tpopt.ir.index import evaluate
 from tpopt.runtime.arguments import call_key
@@ -155,6 +156,7 @@ class PlanCallable:
         self._weights, self._threads = WeightGuard.of(weights), ThreadGuard()
         self._state, self._training, self._respecialize = state, training, respecialize
         self._was_training = training()
+        self.original = original
         self._lock = threading.Lock()
         self._eager = EagerCallable(original)
         self._ready: dict[Hashable, _Ready] = {}
@@ -188,6 +190,10 @@ class PlanCallable:
         if signature.single:
             return results[0]
         return pytree.tree_unflatten(_results(signature.results, results, ready.sizes), signature.out_spec)
+
+    def check_weights(self) -> None:
+        """Raises :class:`GuardFailed` naming a weight that changed after compilation."""
+        self._weights.check()
 
     def _original(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The user's model, with the compiled model's own buffers in place of those that a call updates."""
@@ -284,13 +290,32 @@ class CompiledModel:
         report: Any,
         program: Program | None,
         plan: Plan | None,
+        write: Callable[..., None] | None = None,
     ) -> None:
-        self._run = run
+        self._run, self._write = run, write
         self.original, self.report, self.program, self.plan = original, report, program, plan
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the model without recording gradients."""
         return self._run(*args, **kwargs)
+
+    def save(self, path: str | Path, *, examples: bool = True) -> None:
+        """Writes a file that :func:`tpopt.load` reads: programs, plan, weights and report, and no code.
+
+        Args:
+            path: ends in ``.tpg``; a file that is there is replaced when the new one is complete.
+            examples: keep the example inputs, with which the file is verified and timed later on.
+
+        Raises:
+            UsageError: the path ends otherwise, or cannot be written.
+            UnsupportedModel: the model was not captured, or its inputs or results are of a type that no file holds.
+            GuardFailed: a weight changed after compilation.
+        """
+        if self._write is None:
+            raise UnsupportedModel(f"there is nothing to save: {self.report.result.reason}")
+        if isinstance(self._run, PlanCallable):
+            self._run.check_weights()
+        self._write(path, examples=examples)
 
     def __repr__(self) -> str:
         return f"CompiledModel({type(self.original).__name__}, {self.report.result.status})"

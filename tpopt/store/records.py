@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
+
+from tpopt.store.folder import cache_root
 
 VERSION = 1
 
@@ -70,7 +71,7 @@ class Records:
 
 def default_path() -> Path:
     """The file that compilations of this user share."""
-    return Path(platformdirs.user_cache_path("tpopt")) / f"records-v{VERSION}.json"
+    return cache_root() / f"records-v{VERSION}.json"
 
 
 def fingerprint(device: str, threads: int, versions: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from tpopt.backend.generated.candidates import candidates
 from tpopt.backend.generated.groups import expanded
 from tpopt.bench.suites import load_suite
 from tpopt.choose.candidate import Candidate, Candidates
-from tpopt.frontend import Traced, trace
+from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Compute, Program, Stage, aten
 from tpopt.ir.rename import symbols_used
 from tpopt.ir.to_torch import to_torch

@@ -17,11 +17,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from tpopt.backend.build.cache import KernelCache
-from tpopt.backend.build.folder import cache_folder
 from tpopt.backend.build.process import Worker, Zygote, ZygoteDied
 from tpopt.backend.build.request import BuildRequest, Built
 from tpopt.backend.build.slot import Slot, failure
 from tpopt.errors import KernelBuildFailed
+from tpopt.store.folder import KERNELS, cache_folder
 
 __all__ = ["BuildPool", "BuildRequest", "Built", "build_pool"]
 
@@ -207,7 +207,7 @@ def build_pool() -> BuildPool:
 
 @cache
 def _opened() -> BuildPool:
-    pool = BuildPool(KernelCache(cache_folder("kernels-v1")))
+    pool = BuildPool(KernelCache(cache_folder(KERNELS)))
     atexit.register(pool.close)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_opened.cache_clear)

@@ -15,7 +15,8 @@ from tpopt.backend.generated.schedule import PARALLEL_CYCLES, schedule
 from tpopt.backend.generated.sizes import elements, extent, shape
 from tpopt.backend.generated.unroll import unrolled
 from tpopt.errors import KernelUnsupported
-from tpopt.ir import Compute, Iter, Program, Read, Tensor
+from tpopt.ir import Compute, Iter, Lookup, Program, Read, Tensor
+from tpopt.ir.index import walk_atoms
 from tpopt.ir.walk import postorder, stage_reads, tensors_of_indices
 from tpopt.rewrite.stages import term_indices
 
@@ -98,7 +99,10 @@ def _leading(rows: tuple[Iter, ...], cycles: float, processor: Processor) -> int
 
 
 def _packable(work: Work, constants: frozenset[str]) -> frozenset[Read]:
-    """Reads of constants inside a reduction that take each element about once, and depend on one of its iterators."""
+    """Reads of constants inside a reduction that take each element about once, and depend on one of its iterators.
+
+    Where the place depends on data, nothing can be laid out before there are any.
+    """
     access = Access(work, {})
     summed = {i for r in access.reduces for i in r.iters}
     found = []
@@ -106,7 +110,7 @@ def _packable(work: Work, constants: frozenset[str]) -> frozenset[Read]:
         iters = depends_on(read)
         points = prod(extent(i) for i in iters)
         size = elements(read.tensor)
-        small = points <= SPREAD * size
+        small = points <= SPREAD * size and not any(isinstance(a, Lookup) for i in read.indices for a in walk_atoms(i))
         if read.tensor.name in constants and access.is_summed(read) and small and any(i in summed for i in iters):
             found.append(read)
     return frozenset(found)

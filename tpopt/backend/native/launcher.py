@@ -20,10 +20,10 @@ from typing import Any, Final, Literal
 from filelock import FileLock
 
 from tpopt.backend.build.cache import kernel_digest
-from tpopt.backend.build.folder import cache_folder
 from tpopt.backend.build.link import NO_COMPILER, c_compiler, run
 from tpopt.backend.native import elf
 from tpopt.errors import KernelBuildFailed
+from tpopt.store.folder import LAUNCHER, cache_folder
 
 SOURCE: Final = Path(__file__).with_name("launcher.c")
 FLAGS: Final = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden")
@@ -115,14 +115,14 @@ def _load() -> ctypes.CDLL:
 
 def _compiled() -> Path:
     """The launcher's shared object, compiled where the cache has none that is whole."""
+    source = SOURCE.read_bytes()
+    key = kernel_digest(source, *FLAGS, *LIBRARIES, platform.machine(), *platform.libc_ver())
+    path = cache_folder(LAUNCHER) / f"launcher-{key}.so"
+    if elf.defect(path) is None:
+        return path
     compiler = c_compiler()
     if compiler is None:
         raise KernelBuildFailed(NO_COMPILER)
-    source = SOURCE.read_bytes()
-    key = kernel_digest(source, *compiler, *FLAGS, *LIBRARIES, platform.machine(), *platform.libc_ver())
-    path = cache_folder("native-v1") / f"launcher-{key}.so"
-    if elf.defect(path) is None:
-        return path
     try:
         with FileLock(f"{path}.lock", timeout=60):
             if elf.defect(path) is not None:

@@ -7,11 +7,25 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
-from scipy import special
 
 from tpopt.ir.program import Array
 
 Implementation: TypeAlias = Callable[..., Any]
+
+
+class _Special:
+    """scipy.special, imported with the first value that needs it: it takes 0.3 s, and few processes interpret."""
+
+    def __getattr__(self, name: str) -> Implementation:
+        def call(*args: Any) -> Any:
+            from scipy import special as functions
+
+            return getattr(functions, name)(*args)
+
+        return call
+
+
+special = _Special()
 
 
 def _sign(x: Array) -> Array:

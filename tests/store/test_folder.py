@@ -5,7 +5,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from tpopt.backend.build.folder import cache_folder
+from tpopt.store.folder import cache_folder
 
 
 @pytest.fixture

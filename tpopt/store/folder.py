@@ -1,4 +1,7 @@
-"""Where built files are kept: a folder of this user's cache, or one that ends with the process."""
+"""The cache of this user: one folder, with a room for each kind of entry; or one that ends with the process.
+
+``TPOPT_CACHE_DIR`` names another folder. Everything in it can be made again, so it may be removed at any time.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,37 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 import platformdirs
+
+KERNELS: Final = "kernels-v1"
+LAUNCHER: Final = "native-v1"
+ADMITTED: Final = "admitted-v1"
+ROOMS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        KERNELS: "generated kernels, by content; the least recently used go beyond 1 GiB",
+        LAUNCHER: "the launcher that puts kernels on torch's threads",
+        ADMITTED: "saved models that were checked before, by content",
+    }
+)
+"""The folders under the cache, and what they hold. Measurement records are a file beside them."""
+VARIABLE: Final = "TPOPT_CACHE_DIR"
+
+
+def cache_root() -> Path:
+    """The folder of this user's cache, whether it exists or not."""
+    given = os.environ.get(VARIABLE)
+    return Path(given).expanduser() if given else Path(platformdirs.user_cache_path("tpopt"))
 
 
 def cache_folder(name: str) -> Path:
     """A folder under the user's cache that is this user's alone and can be written, else a temporary one."""
-    folder = Path(platformdirs.user_cache_path("tpopt")) / name
+    folder = cache_root() / name
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(folder, os.W_OK | os.X_OK) and _own(folder):
