@@ -198,7 +198,7 @@ class _Special:
         operands = tuple(done[c] for c in children(term))
         made = with_children(term, operands) if operands != children(term) else term
         if self._places.intersection(iters_of(own_indices(made))):
-            mapping: dict[Atom, IndexLike] = {**at}
+            mapping: dict[Atom, IndexLike] = {i: index(v) for i, v in at.items()}
             made = substitute_iters(made, mapping)
         plain = _PLAIN.get(made.function) if isinstance(made, Apply) else None
         return reduce(plain, operands) if plain is not None else made
