@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
+from tpopt._compile.derivations import proved
 from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
@@ -107,6 +108,7 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
     attempt.progress("clean up")
     pipeline = registry().parse(attempt.options.pipeline).with_callbacks(attempt.timing)
     attempt.forms = forms(pipeline, traced.algebra, attempt.history)
+    attempt.forms = proved(attempt.forms, attempt.history)
     attempt.cleaned = attempt.forms[0]
     guard = InputGuard(traced.original.inputs[: len(traced.original.inputs) - len(traced.states)], device, traced.guard)
     tensors = _tensor_inputs(traced, attempt.args, attempt.kwargs)
