@@ -17,7 +17,7 @@ MARK: Final = ".derived."
 
 @dataclass(frozen=True)
 class Derive(Pass):
-    """Offers other programs for regions that are sums of products, derived by the laws of sums and products.
+    """Replaces nothing itself, and offers other programs for regions that are sums of products.
 
     A region is a chain of stages without a function that is no polynomial between them. It is written as one sum of
     products; laws rewrite that; an order of products makes stages of it again. The program itself stays as it is: each
@@ -28,7 +28,7 @@ class Derive(Pass):
         t: f32[64,64] = L[i0:64,i1:64] sum[k:64]{ a[i0,k] * b[k,i1] }
         y: f32[64,2] = L[i0:64,i1:2] sum[k:64]{ t[i0,k] * c[k,i1] }
 
-    Offers::
+    Result::
 
         y.product: f32[64,2] = L[r2:64,i1:2] sum[r1:64]{ b[r2,r1] * c[r1,i1] }
         y: f32[64,2] = L[i0:64,i1:2] sum[r2:64]{ a[i0,r2] * y.product[r2,i1] }
