@@ -25,11 +25,14 @@ from tpopt.passes.derive.split_iterators import SplitIterators
 from tpopt.passes.derive.split_phases import SplitPhases, components, permutations_left
 from tpopt.passes.derive.split_summation import SplitSummation
 from tpopt.passes.derive.symmetric_powers import SymmetricPowers
+from tpopt.passes.derive.toom_cook import ToomCook
 from tpopt.rewrite import Numerics, Refusal, Trace
 from tpopt.rewrite.stages import constant_tensors
 
 LAWS = (SplitIterators, CollapseDeltas, MergeTerms, SymmetricPowers, SparseConstants, SplitSummation)
 """Laws about a region's polynomial, in the order in which they are tried."""
+TILES = (4, 2)
+"""Results along an axis that tiles hold: larger ones save little more, and lose accuracy."""
 TYPICAL = 64
 """What a run-time extent counts as where its bounds say no better."""
 
@@ -61,7 +64,7 @@ class Explorer:
                     best = self.region(region)
                 if best:
                     found[region.name] = best
-        for name, derivation in self._phases():
+        for name, derivation in (*self._phases(), *self._tiles()):
             found.setdefault(name, []).append(derivation)
         return list(found.values())
 
@@ -86,6 +89,31 @@ class Explorer:
             derivation = Derivation(root, before, (step,), us[1], us[0])
             if self.is_promising(derivation):
                 yield component.result.name, derivation
+
+    def _tiles(self) -> Iterator[tuple[str, Derivation]]:
+        """Sliding sums in tiles with fewer products."""
+        for stage in self.program.stages:
+            if not isinstance(stage, Compute):
+                continue
+            name = stage.outs[0].name
+            for law in () if ToomCook.name in self.without else (ToomCook(m) for m in TILES):
+                with self.trace.at([name]):
+                    made = law.run(self.program, stage, self.builder)
+                    if isinstance(made, Refusal):
+                        self.trace.refused(law.name, made)
+                        continue
+                    us = (
+                        self._us(stage),
+                        self._us(made.products) + self._moved_us(made.data) + self._moved_us(made.root),
+                    )
+                    if us[1] >= self.gain * us[0]:
+                        self.trace.refused(law.name, "the transforms are expected to take what products are saved")
+                        continue
+                    before = fragment_of(self.program, (stage,), stage.outs)
+                    after = fragment_of(self.program, made.stages, stage.outs, made.matrices)
+                    detail = f"tiles of {law.outputs} results"
+                    self.trace.offered(law.name, (), detail, law.numerics)
+                    yield name, Derivation(stage, before, (Step(law.name, law.numerics, detail, after),), us[1], us[0])
 
     def region(self, region: Region) -> list[Derivation]:
         """Derivations of one region that are expected to take less than :attr:`gain` of its time."""
@@ -119,6 +147,10 @@ class Explorer:
         work = stage_work(stage, self.sizes)
         elements = sum(self._elements(t.shape) for t in (*stage_reads(stage), *stage.outs))
         return float(self.cost.product(float(work.macs + work.flops // 2), elements))
+
+    def _moved_us(self, stage: Compute) -> float:
+        """Microseconds of a stage that moves more than it computes."""
+        return float(self.cost.product(0.0, sum(self._elements(t.shape) for t in (*stage_reads(stage), *stage.outs))))
 
     def _elements(self, shape: tuple[Size, ...]) -> float:
         return float(prod(evaluate(index(e), self.sizes) for e in shape))
@@ -196,7 +228,7 @@ def _sizes(program: Program) -> dict[str, int]:
 
 def law_names() -> tuple[str, ...]:
     """Names of all laws, in the order in which they are tried."""
-    return ("ExpandProducts", *(law.name for law in LAWS), "OrderProducts", SplitPhases.name)
+    return ("ExpandProducts", *(law.name for law in LAWS), "OrderProducts", SplitPhases.name, ToomCook.name)
 
 
 def sizes_by_name(program: Program) -> Mapping[str, int]:
