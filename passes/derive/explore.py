@@ -83,7 +83,7 @@ class Explorer:
                 layers = f"{len(component.stages)} stages, {permutations_left(stages)} permutations"
                 before, after = (fragment_of(self.program, s, (component.result,)) for s in (component.stages, stages))
                 step = Step(law.name, law.numerics, layers, after)
-                self.trace.applied(law.name, (), layers, law.numerics)
+                self.trace.offered(law.name, (), layers, law.numerics)
             constants = frozenset(constant_tensors(self.program))
             us = [self.expected(p, constants) for p in (before, after)]
             derivation = Derivation(root, before, (step,), us[1], us[0])
@@ -123,7 +123,7 @@ class Explorer:
         best = [d for d in ranked if self.is_promising(d)][: self.most]
         for derivation in best:
             for step in derivation.steps:
-                self.trace.applied(step.law, [region.name], step.detail, step.numerics)
+                self.trace.offered(step.law, [region.name], step.detail, step.numerics)
         if not best and ranked:
             self.trace.refused("Derive", "no derived program is expected to take less time than the one given")
         return best
