@@ -26,6 +26,7 @@ from derivations.products import (
     linear_attention,
     lora,
     matrix_chain,
+    self_product,
     small_sums,
     vector_first,
 )
@@ -57,6 +58,7 @@ ZOO: Final[Mapping[str, Callable[[], object]]] = {
         small_sums,
         vector_first,
         long_convolution,
+        self_product,
     )
 }
 """Each expression by name: a function that builds a module and the inputs of one call."""

@@ -46,6 +46,14 @@ def clebsch_gordan(degree: int = 3, channels: int = 128) -> Example:
     )  # fmt: skip
 
 
+def self_product(degree: int = 3, channels: int = 64) -> Example:
+    """Features times themselves by a dense constant tensor: each product of two components counts once."""
+    size = (degree + 1) ** 2
+    return example(
+        lambda x, c: torch.einsum("ijk,ui,uj->uk", c, x, x), (draw(channels, size),), c=draw(size, size, size, seed=1)
+    )
+
+
 def cp_spectral(n: int = 16, inputs: int = 64, outputs: int = 64, modes: int = 288, rank: int = 16) -> Example:
     """A spectral convolution whose weight is a sum of rank-one tensors, put together before use."""
 

@@ -59,6 +59,10 @@ class Derivation:
         """The largest label among the steps."""
         return max(s.numerics for s in self.steps)
 
+    def makes(self, program: Program) -> tuple[str, ...]:
+        """Tensors that the derived program has and ``program`` has not."""
+        return tuple(o.name for s in self.result.stages for o in s.outs if o.name not in program.tensors)
+
     def certificate(self) -> Certificate:
         """The chain as a document that :func:`tpopt.verify.replay.replay` checks without knowing any law."""
         programs = [self.original, *(s.program for s in self.steps)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from math import prod
 
 from tpopt.errors import LimitExceeded
@@ -19,6 +20,8 @@ from tpopt.passes.derive.form import Form, fragment_of, original
 from tpopt.passes.derive.merge_terms import MergeTerms
 from tpopt.passes.derive.order_products import OrderProducts
 from tpopt.passes.derive.region import Reach, Region, is_worthwhile, regions
+from tpopt.passes.derive.sparse_constants import SparseConstants
+from tpopt.passes.derive.split_iterators import SplitIterators
 from tpopt.passes.derive.split_phases import SplitPhases, components, permutations_left
 from tpopt.passes.derive.split_summation import SplitSummation
 from tpopt.passes.derive.symmetric_powers import SymmetricPowers
@@ -26,7 +29,7 @@ from tpopt.passes.derive.toom_cook import ToomCook
 from tpopt.rewrite import Numerics, Refusal, Trace
 from tpopt.rewrite.stages import constant_tensors
 
-LAWS = (CollapseDeltas, MergeTerms, SymmetricPowers, SplitSummation)
+LAWS = (SplitIterators, CollapseDeltas, MergeTerms, SymmetricPowers, SparseConstants, SplitSummation)
 """Laws about a region's polynomial, in the order in which they are tried."""
 TILES = (4, 2)
 """Results along an axis that tiles hold: larger ones save little more, and lose accuracy."""
@@ -43,6 +46,7 @@ class Explorer:
     cost: Cost = field(default_factory=Cost)
     gain: float = 0.9
     most: int = 2
+    states: int = 32
     without: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -79,10 +83,12 @@ class Explorer:
                 layers = f"{len(component.stages)} stages, {permutations_left(stages)} permutations"
                 before, after = (fragment_of(self.program, s, (component.result,)) for s in (component.stages, stages))
                 step = Step(law.name, law.numerics, layers, after)
-                self.trace.applied(law.name, (), layers, law.numerics)
+                self.trace.offered(law.name, (), layers, law.numerics)
             constants = frozenset(constant_tensors(self.program))
-            us = [self._expected(p, constants) for p in (before, after)]
-            yield component.result.name, Derivation(root, before, (step,), us[1], us[0])
+            us = [self.expected(p, constants) for p in (before, after)]
+            derivation = Derivation(root, before, (step,), us[1], us[0])
+            if self.is_promising(derivation):
+                yield component.result.name, derivation
 
     def _tiles(self) -> Iterator[tuple[str, Derivation]]:
         """Sliding sums in tiles with fewer products, of the size that is expected to be quickest."""
@@ -112,61 +118,25 @@ class Explorer:
 
     def region(self, region: Region) -> list[Derivation]:
         """Derivations of one region that are expected to take less than :attr:`gain` of its time."""
-        before = original(self.program, region)
-        before_us = self._expected(before, region.constants)
-        kept: dict[str, Derivation] = {}
-        for form, steps in self._forms(region):
-            for fused in (False, True):
-                derivation = self._ordered(region, form, steps, before, before_us, fused)
-                if derivation is not None:
-                    kept.setdefault(structural_hash(derivation.result), derivation)
-        ranked = sorted(kept.values(), key=lambda d: d.us)
-        best = [d for d in ranked if self._is_promising(d)][: self.most]
+        search = _Search(self, region)
+        search.run(self.states)
+        ranked = sorted(search.found.values(), key=lambda d: d.us)
+        best = [d for d in ranked if self.is_promising(d)][: self.most]
         for derivation in best:
             for step in derivation.steps:
-                self.trace.applied(step.law, [region.name], step.detail, step.numerics)
+                self.trace.offered(step.law, [region.name], step.detail, step.numerics)
         if not best and ranked:
             self.trace.refused("Derive", "no derived program is expected to take less time than the one given")
         return best
 
-    def _is_promising(self, derivation: Derivation) -> bool:
+    def is_promising(self, derivation: Derivation) -> bool:
         """Whether a derivation is expected to take less time: clearly, or a little and with fewer kernels."""
         if derivation.us < self.gain * derivation.before_us:
             return True
         fewer = len(folded(derivation.result).stages) < len(folded(derivation.original).stages)
         return derivation.us < derivation.before_us and fewer
 
-    def _forms(self, region: Region) -> Iterator[tuple[Form, tuple[Step, ...]]]:
-        """The region's polynomial as expanded, and after each law that applies."""
-        form = Form(region, region.polynomial)
-        detail = f"{len(region.members)} stages as one sum of products"
-        first = Step("ExpandProducts", Numerics.REASSOCIATING, detail, form.program(self.program))
-        steps: tuple[Step, ...] = (first,)
-        yield form, steps
-        for law in LAWS:
-            if law.name in self.without:
-                continue
-            new = law().run(form, self.builder)
-            if isinstance(new, Refusal):
-                self.trace.refused(law.name, new)
-                continue
-            form, steps = new, (*steps, Step(law.name, law.numerics, "", new.program(self.program)))
-            yield form, steps
-
-    def _ordered(
-        self, region: Region, form: Form, steps: tuple[Step, ...], before: Program, before_us: float, fused: bool
-    ) -> Derivation | None:
-        try:
-            ordered = OrderProducts(self.program, self.sizes, self.builder, self.cost, fused).run(form)
-        except LimitExceeded as error:
-            self.trace.refused("OrderProducts", str(error))
-            return None
-        detail = f"{ordered.macs:,} multiply-adds, {ordered.folded_macs:,} before the program runs"
-        chain = (*steps, Step("OrderProducts", Numerics.REASSOCIATING, detail, ordered.program))
-        us = self._expected(ordered.program, form.constants)
-        return Derivation(region.root, before, chain, us, before_us, frozenset(form.tables))
-
-    def _expected(self, program: Program, constants: frozenset[Tensor]) -> float:
+    def expected(self, program: Program, constants: frozenset[Tensor]) -> float:
         """Microseconds of a region's program, what depends on weights alone apart."""
         fixed = set(constants)
         for stage in program.stages:
@@ -185,6 +155,69 @@ class Explorer:
 
     def _elements(self, shape: tuple[Size, ...]) -> float:
         return float(prod(evaluate(index(e), self.sizes) for e in shape))
+
+
+@dataclass
+class _Search:
+    """Best first over the forms of one region: the form whose best order takes least time is the next to be rewritten.
+
+    A larger budget of states goes on where a smaller one stops, so it never finds less.
+    """
+
+    explorer: Explorer
+    region: Region
+    found: dict[str, Derivation] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.before = original(self.explorer.program, self.region)
+        self.before_us = self.explorer.expected(self.before, self.region.constants)
+        self.open: list[tuple[float, int, Form, tuple[Step, ...]]] = []
+        self.seen: set[str] = set()
+        self.count = 0
+
+    def run(self, states: int) -> None:
+        """Visits at most ``states`` forms."""
+        form = Form(self.region, self.region.polynomial)
+        detail = f"{len(self.region.members)} stages as one sum of products"
+        self._visit(
+            form, (), Step("ExpandProducts", Numerics.REASSOCIATING, detail, form.program(self.explorer.program))
+        )
+        while self.open and self.count < states:
+            _, _, form, steps = heappop(self.open)
+            for law in LAWS:
+                if law.name in self.explorer.without or self.count >= states:
+                    continue
+                new = law().run(form, self.explorer.builder)
+                if isinstance(new, Refusal):
+                    self.explorer.trace.refused(law.name, new)
+                    continue
+                self._visit(new, steps, Step(law.name, law.numerics, "", new.program(self.explorer.program)))
+
+    def _visit(self, form: Form, steps: tuple[Step, ...], step: Step) -> None:
+        """Orders a form's products and puts it into the queue, unless an equal one was met."""
+        key = structural_hash(step.program)
+        if key in self.seen:
+            return
+        self.seen.add(key)
+        self.count += 1
+        chain = (*steps, step)
+        ordered = [d for fused in (False, True) if (d := self._ordered(form, chain, fused)) is not None]
+        for derivation in ordered:
+            self.found.setdefault(structural_hash(derivation.result), derivation)
+        if ordered:
+            heappush(self.open, (min(d.us for d in ordered), self.count, form, chain))
+
+    def _ordered(self, form: Form, steps: tuple[Step, ...], fused: bool) -> Derivation | None:
+        explorer = self.explorer
+        try:
+            ordered = OrderProducts(explorer.program, explorer.sizes, explorer.builder, explorer.cost, fused).run(form)
+        except LimitExceeded as error:
+            explorer.trace.refused("OrderProducts", str(error))
+            return None
+        detail = f"{ordered.macs:,} multiply-adds, {ordered.folded_macs:,} before the program runs"
+        chain = (*steps, Step("OrderProducts", Numerics.REASSOCIATING, detail, ordered.program))
+        us = explorer.expected(ordered.program, form.constants)
+        return Derivation(self.region.root, self.before, chain, us, self.before_us, frozenset(form.tables))
 
 
 def _sizes(program: Program) -> dict[str, int]:

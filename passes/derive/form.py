@@ -9,11 +9,13 @@ from types import MappingProxyType
 from tpopt.ir import (
     Apply,
     Compute,
+    Index,
     Iter,
     Program,
     Scalar,
     Tensor,
     const,
+    index,
     rebuild,
     stage_reads,
     total,
@@ -27,11 +29,22 @@ _NONE: Mapping[str, Array] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
+class Split:
+    """A loop of the result as two: ``whole = inner.extent * outer + inner``."""
+
+    whole: Iter
+    outer: Iter
+    inner: Iter
+
+
+@dataclass(frozen=True)
 class Form:
     """``polynomial`` over ``loops`` in place of ``region.pivot``.
 
     ``prelude`` are stages that compute what the polynomial reads besides the region's own tensors; those of weights
-    alone are evaluated once. ``tables`` are the values of integer or 0/1 weights that laws brought in, by name.
+    alone are evaluated once. ``tables`` are the values of weights that laws brought in or looked at, by name.
+    ``splits`` say which loops are stated in parts; ``order`` is another order of the loops, in which the polynomial is
+    computed before the root reads it in its own.
     """
 
     region: Region
@@ -39,10 +52,18 @@ class Form:
     prelude: tuple[Compute, ...] = ()
     tables: Mapping[str, Array] = field(default_factory=lambda: _NONE)
     new_weights: tuple[Tensor, ...] = ()
+    splits: tuple[Split, ...] = ()
+    order: tuple[Iter, ...] = ()
 
     @property
     def loops(self) -> tuple[Iter, ...]:
-        return self.region.loops
+        """The loops over which the polynomial is stated: the root's, the split ones in parts."""
+        found = list(self.region.loops)
+        for split in self.splits:
+            at = found.index(split.whole)
+            found[at : at + 1] = [split.outer, split.inner]
+        same = set(found) == set(self.order)
+        return self.order if same else tuple(found)
 
     @property
     def constants(self) -> frozenset[Tensor]:
@@ -59,14 +80,23 @@ class Form:
 
     def program(self, program: Program) -> Program:
         """The region as a program of its own: the prelude, then the root with its sum written out."""
-        root = self.closed(written(self.polynomial, self.region.pivot))
-        return fragment(program, self, (*self.prelude, root))
+        stages = self.closed(written(self.polynomial, self.region.pivot))
+        return fragment(program, self, (*self.prelude, *stages))
 
-    def closed(self, value: Scalar) -> Compute:
-        """The root stage with ``value`` in place of the region's sum."""
-        root = self.region.root
+    def closed(self, value: Scalar) -> tuple[Compute, ...]:
+        """The root stage with ``value`` in place of the region's sum; behind a stage over the parts of split loops."""
+        root, stages = self.region.root, []
+        if self.loops != root.loops:
+            name = f"{self.region.name}.over.{'.'.join(i.name for i in self.loops)}"
+            parts = Tensor(name, tuple(i.extent for i in self.loops), value.dtype)
+            stages.append(Compute((parts,), self.loops, (value,)))
+            where: dict[Iter, Index] = {i: index(i) for i in root.loops}
+            for split in self.splits:
+                place = where.pop(split.whole)
+                where[split.outer], where[split.inner] = place // split.inner.extent, place % split.inner.extent
+            value = parts.at([where[i] for i in self.loops])
         body = rebuild(root.bodies[0], lambda t: value if t is self.region.pivot else t)
-        return Compute(root.outs, root.loops, (body,))
+        return (*stages, Compute(root.outs, root.loops, (body,)))
 
 
 def fragment(program: Program, form: Form, stages: Sequence[Compute]) -> Program:

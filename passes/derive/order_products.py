@@ -77,8 +77,8 @@ class OrderProducts:
         alone = len(form.polynomial) == 1
         values = [emitter.product(p, stays=alone) for p in form.polynomial]
         value = values[0] if alone else Apply("add", tuple(values))
-        root = form.closed(value)
-        stages = (*form.prelude, *(s for s in self.builder.stages[start:] if isinstance(s, Compute)), root)
+        roots = form.closed(value)
+        stages = (*form.prelude, *(s for s in self.builder.stages[start:] if isinstance(s, Compute)), *roots)
         return Ordered(fragment(self.program, form, stages), emitter.macs, emitter.folded)
 
     def extents(self, shape: Sequence[object]) -> list[int]:

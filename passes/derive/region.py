@@ -6,12 +6,14 @@ A function around a sum (an activation, a bias under one) stays outside: the reg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
+from math import prod
 
-from tpopt.ir import Compute, Index, Iter, Program, Read, Reduce, Scalar, Stage, Tensor, postorder
+from tpopt.ir import Apply, Compute, Index, Iter, Program, Read, Reduce, Scalar, Stage, Tensor, postorder, stage_reads
 from tpopt.ir.index import Atom, IndexLike
+from tpopt.ir.program import Array
 from tpopt.ir.walk import children, own_indices
 from tpopt.passes.derive.products import Expander, Names, Polynomial, Product, renewed
 from tpopt.passes.inline_views import is_index_map
@@ -32,6 +34,7 @@ class Region:
     polynomial: Polynomial
     members: tuple[Compute, ...]
     constants: frozenset[Tensor]
+    values: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -73,6 +76,7 @@ class _Finder:
     def __init__(self, program: Program, reach: Reach) -> None:
         self.program, self.reach = program, reach
         self.constants = frozenset(constant_tensors(program))
+        self.values = {w.name: program.constants[w.name] for w in program.weights if w.name in program.constants}
         self.names = Names()
         self.known: dict[Tensor, _Known] = {}
         self.used: dict[Tensor, None] = {}
@@ -85,7 +89,7 @@ class _Finder:
                 found.append(region)
         # what looked as if its reader could take it, and then could not, is a root after all
         found.extend(
-            Region(k.members[-1], k.members[-1].bodies[0], k.polynomial, k.members, self.constants)
+            Region(k.members[-1], k.members[-1].bodies[0], k.polynomial, k.members, self.constants, self.values)
             for tensor, k in self.known.items()
             if tensor not in self.used and tensor not in self.constants
         )
@@ -94,7 +98,9 @@ class _Finder:
 
     def _visit(self, stage: Stage) -> Region | None:
         """Remembers a stage that its reader can take; else the region that ends there, if there is one."""
-        if not isinstance(stage, Compute) or len(stage.outs) != 1 or stage.outs[0] in self.constants:
+        if not isinstance(stage, Compute) or len(stage.outs) != 1:
+            return None
+        if stage.outs[0] in self.constants and not _grows(stage):
             return None
         if not (stage.outs[0].dtype.is_float or stage.outs[0].dtype.is_complex):
             return None
@@ -109,7 +115,7 @@ class _Finder:
         if pivot is stage.bodies[0] and self._goes_on(stage, polynomial):
             self.known[stage.outs[0]] = _Known(stage.loops, polynomial, members)
             return None
-        return Region(stage, pivot, polynomial, members, self.constants)
+        return Region(stage, pivot, polynomial, members, self.constants, self.values)
 
     def _pivot(self, stage: Compute, taken: dict[Tensor, None]) -> tuple[Scalar | None, Polynomial | None]:
         """The body's largest sum of products, and its expansion."""
@@ -145,6 +151,8 @@ class _Finder:
         readers = self.program.consumers.get(out, ())
         if out in self.program.outputs or not readers:
             return False
+        if out in self.constants:
+            return True
         if is_index_map(stage.bodies[0]):
             return True
         if self.reach < Reach.SUMS and len(polynomial) > 1:
@@ -159,6 +167,13 @@ def _tops(body: Scalar, expander: Expander) -> list[Scalar]:
         t for t in postorder(body)
         if expander.is_known(t) and t not in inner and any(isinstance(s, Reduce) for s in postorder(t))
     ]  # fmt: skip
+
+
+def _grows(stage: Compute) -> bool:
+    """Whether a constant has more elements than what it is made of: an outer product, such as Kronecker's."""
+    sizes = [[e for e in t.shape if isinstance(e, int)] for t in (*stage.outs, *stage_reads(stage))]
+    made, *read = (prod(s) for s in sizes)
+    return made > 2 * sum(read) and len(read) > 1 and any(isinstance(t, Apply) for t in postorder(*stage.bodies))
 
 
 def is_worthwhile(polynomial: Polynomial) -> bool:

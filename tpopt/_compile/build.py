@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
+from tpopt._compile.derivations import all_proved, without_derivations
 from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
@@ -87,6 +88,8 @@ def _choose_again(attempt: Attempt, left: int) -> Choice | None:
     if left > 1:
         original, forms_, before = attempt.traced.original, attempt.forms, attempt.choice
         again = choose_again(original, forms_, before, attempt.sizes, error=row.l2_rel, tolerance=row.tolerance)
+    if again is not None and not all_proved(attempt.history, again.solution.picked):
+        again = None
     return again or attempt.plain
 
 
@@ -125,9 +128,11 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
         {n: traced.algebra.origins[n].nodes[0] for n in traced.states},
     )
     attempt.progress("choose")
-    attempt.choice = _choose(
-        attempt, traced, binder, dict(zip((t.name for t in guard.inputs), tensors, strict=True)), state, sizes
-    )
+    inputs = dict(zip((t.name for t in guard.inputs), tensors, strict=True))
+    attempt.choice = _choose(attempt, traced, binder, inputs, state, sizes)
+    if not all_proved(attempt.history, attempt.choice.solution.picked):
+        attempt.forms = without_derivations(attempt.forms)
+        attempt.choice = _choose(attempt, traced, binder, inputs, state, sizes)
     signature = Signature(traced.in_spec, traced.out_spec, traced.inputs, traced.fixed, traced.outputs)
     special = Specialization(attempt.choice.plan, binder, signature, traced.states, guard)
     special.bind(sizes, strides_of(tensors))  # what cannot be bound is found out now, not by the first call

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tpopt._compile.attempt import Attempt
+from tpopt._compile.derivations import derivation_rows
 from tpopt._compile.effort import work_of
 from tpopt.backend.plan import LAYOUT_SUFFIX, Plan
 from tpopt.choose.choose import Choice
@@ -15,6 +16,7 @@ from tpopt.ir import Opaque, Program
 from tpopt.report import (
     CandidateRow,
     CoverRow,
+    DerivationRow,
     KernelRow,
     MemoryRow,
     OpaqueRow,
@@ -38,6 +40,7 @@ def report_of(attempt: Attempt, result: ResultRow) -> Report:
         kernels=() if plan is None else _kernels(attempt, plan),
         opaque=_opaque(attempt),
         passes=_passes(attempt),
+        derivations=_derivations(attempt) if optimized else (),
         verification=attempt.verification or VerificationRow(),
         memory=_memory(attempt) if optimized else MemoryRow(),
         choice=() if attempt.choice is None else _covers(attempt, attempt.choice),
@@ -103,6 +106,10 @@ def _passes(attempt: Attempt) -> tuple[PassRow, ...]:
         )
         for row in attempt.history.to_dict()
     )
+
+
+def _derivations(attempt: Attempt) -> tuple[DerivationRow, ...]:
+    return () if attempt.choice is None else derivation_rows(attempt.history, attempt.choice.solution.picked)
 
 
 def _memory(attempt: Attempt) -> MemoryRow:

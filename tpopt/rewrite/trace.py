@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from tpopt.rewrite.certificate import Certificate
 from tpopt.rewrite.numerics import Numerics
 from tpopt.rewrite.rule import Refusal
 
@@ -37,11 +38,22 @@ class Event:
         return f"{self.owner}: {self.what} {self.kind}{where}" + (f": {self.detail}" if self.detail else "")
 
 
+@dataclass(frozen=True)
+class Derived:
+    """Another program for one tensor: the chain of laws, the tensors that only this program has, and the proof."""
+
+    name: str
+    laws: tuple[str, ...]
+    makes: tuple[str, ...]
+    certificate: Certificate
+
+
 @dataclass
 class Trace:
-    """Events in order. The same refusal, met again in a later round, is one event."""
+    """Events in order, and what was derived. The same refusal, met again in a later round, is one event."""
 
     events: list[Event] = field(default_factory=list)
+    derived: list[Derived] = field(default_factory=list)
     _owners: list[str] = field(default_factory=list)
     _current: str = "(none)"
     _refused: dict[Event, None] = field(default_factory=dict)

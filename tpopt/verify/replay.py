@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from tpopt.ir import Program
 from tpopt.ir.exact import interpret_exact, random_field_inputs
 from tpopt.ir.materialize import is_formula
 from tpopt.ir.parse import parse_program
+from tpopt.ir.program import Array
 from tpopt.ir.work import work
 from tpopt.rewrite.certificate import Certificate
 from tpopt.verify.resize import resized
@@ -61,22 +62,36 @@ class Replay:
         return "\n".join([f"{self.region}: {'every step holds' if self.passed else 'refuted'}", *lines])
 
 
-def replay(certificate: Certificate) -> Replay:
+def replay(certificate: Certificate, *, most_work: int = MOST_WORK, seeds: Sequence[int] = SEEDS) -> Replay:
     """Evaluates every program of a chain over a finite field, on the same random inputs and weights, all elements.
 
     Extents that nothing depends on are made small first (:mod:`tpopt.verify.resize`); two seeds. Weights are random,
     except those in ``tables``, which have the values given there. A program that does not parse, is not valid, has
-    another signature, reads outside a tensor or differs in one element is refuted with the reason.
+    another signature, reads outside a tensor, takes more than ``most_work`` operations or differs in one element is
+    refuted with the reason.
     """
-    verdicts: list[StepVerdict] = []
     first = _parsed(certificate.original, certificate)
-    for link in certificate.links:
+    programs: list[Program] = []
+    reasons: dict[int, str] = {}
+    for number, link in enumerate(certificate.links):
         try:
             program = _parsed(link.program, certificate)
-            elements = _compared(first, program, certificate)
-            verdicts.append(StepVerdict(link.law, link.numerics, True, elements))
+            _check_signature(first, program, certificate)
+            programs.append(program)
         except TpoptError as error:
-            verdicts.append(StepVerdict(link.law, link.numerics, False, 0, str(error)))
+            reasons[number] = str(error)
+    small = iter(resized((first, *programs)))
+    reference = _Evaluation(next(small), certificate, most_work, seeds)
+    verdicts: list[StepVerdict] = []
+    for number, link in enumerate(certificate.links):
+        elements = 0
+        if number not in reasons:
+            try:
+                elements = reference.compare(next(small))
+            except TpoptError as error:
+                reasons[number] = str(error)
+        reason = reasons.get(number, "")
+        verdicts.append(StepVerdict(link.law, link.numerics, not reason, elements, reason))
     return Replay(certificate.region, tuple(verdicts))
 
 
@@ -92,8 +107,7 @@ def _parsed(text: str, certificate: Certificate) -> Program:
     return replace(program, constants=tables).validate()
 
 
-def _compared(one: Program, other: Program, certificate: Certificate) -> int:
-    """Elements in which two programs agree. Raises :class:`InvalidProgram` where they do not, or cannot be compared."""
+def _check_signature(one: Program, other: Program, certificate: Certificate) -> None:
     if one.outputs != other.outputs:
         raise InvalidProgram("the outputs have other names or types")
     known = {t.name: t for t in (*one.inputs, *one.weights)}
@@ -103,36 +117,48 @@ def _compared(one: Program, other: Program, certificate: Certificate) -> int:
             raise InvalidProgram(f"{tensor!r} is neither an input of the original nor in a table")
         if known.get(tensor.name, tensor) is not tensor:
             raise InvalidProgram(f"{tensor!r} is {known[tensor.name]!r} in the original")
-    small = resized((one, other))
-    sizes = {s.name: max(s.low, 3) for p in small for s in p.symbols}
-    operations = [w.macs + w.flops for w in (work(p, sizes) for p in small)]
-    if max(operations) > MOST_WORK:
-        raise InvalidProgram(f"checking takes {max(operations):,} operations, more than {MOST_WORK:,}")
-    count = 0
-    for seed in SEEDS:
-        inputs = random_field_inputs(small[0], seed, sizes)
-        count += _agreeing(small, inputs, seed, certificate)
-    return count
 
 
-def _agreeing(pair: tuple[Program, ...], inputs: Mapping[str, Any], seed: int, certificate: Certificate) -> int:
-    results = []
-    for program in pair:
-        missing = [t.name for t in program.inputs if t.name not in inputs]
+@dataclass
+class _Evaluation:
+    """The first program at small sizes, and its outputs by seed once they are computed."""
+
+    program: Program
+    certificate: Certificate
+    most_work: int
+    seeds: Sequence[int]
+
+    def __post_init__(self) -> None:
+        self.sizes = {s.name: max(s.low, 3) for s in self.program.symbols}
+        self.inputs = {seed: random_field_inputs(self.program, seed, self.sizes) for seed in self.seeds}
+        self.outputs: dict[int, tuple[Array, ...]] = {}
+
+    def compare(self, other: Program) -> int:
+        """Elements in which the other agrees. Raises :class:`InvalidProgram` where it does not, or takes too long."""
+        return sum(self._compared(other, seed) for seed in self.seeds)
+
+    def _compared(self, other: Program, seed: int) -> int:
+        if seed not in self.outputs:
+            self.outputs[seed] = self._values(self.program, seed)
+        count = 0
+        for tensor, one, new in zip(self.program.outputs, self.outputs[seed], self._values(other, seed), strict=True):
+            if not np.array_equal(one, new):
+                where = tuple(int(i) for i in np.argwhere(one != new)[0])
+                place, wrong = ",".join(map(str, where)), int((one != new).sum())
+                raise InvalidProgram(f"{tensor.name}[{place}] differs, and {wrong} of {one.size} elements do")
+            count += one.size
+        return count
+
+    def _values(self, program: Program, seed: int) -> tuple[Array, ...]:
+        done = work(program, self.sizes)
+        if done.macs + done.flops > self.most_work:
+            raise InvalidProgram(f"checking takes {done.macs + done.flops:,} operations, more than {self.most_work:,}")
+        given = self.inputs[seed]
+        missing = [t.name for t in program.inputs if t.name not in given]
         if missing:
             raise InvalidProgram(f"{missing[0]} is no input of the original")
-        own = {t.name: inputs[t.name] for t in program.inputs}
-        actual = [w.name for w in program.weights if w.name in certificate.tables]
+        actual = [w.name for w in program.weights if w.name in self.certificate.tables]
         try:
-            results.append(interpret_exact(program, own, seed=seed, actual=actual))
+            return interpret_exact(program, {t.name: given[t.name] for t in program.inputs}, seed=seed, actual=actual)
         except (IndexError, ValueError) as error:
             raise InvalidProgram(f"it cannot be evaluated: {error}") from None
-    count = 0
-    for tensor, one, other in zip(pair[0].outputs, *results, strict=True):
-        if not np.array_equal(one, other):
-            where = tuple(int(i) for i in np.argwhere(one != other)[0])
-            raise InvalidProgram(
-                f"{tensor.name}[{','.join(map(str, where))}] differs, in {int((one != other).sum())} of {one.size}"
-            )
-        count += one.size
-    return count

@@ -83,7 +83,7 @@ def _classify(program: Program, number: int, classes: _Classes) -> None:
             if isinstance(extent, int):
                 classes.extents[tensor.name, axis] = extent
     for weight in program.weights:
-        if weight.structure is not DENSE or not (weight.dtype.is_float or weight.dtype.is_complex):
+        if weight.structure is not DENSE or weight.name in program.constants:
             _fix_all(weight, classes)
     for stage in program.stages:
         if isinstance(stage, Compute):
