@@ -15,7 +15,7 @@ Function = Callable[..., torch.Tensor]
 BLOCK = 1 << 20
 
 
-def kernel(term: str, vector_bytes: int = 64, size: int = BLOCK, dtype: torch.dtype = torch.float32) -> Function:
+def kernel(term: str, vector_bytes: int = 64, size: int = BLOCK, dtype: torch.dtype = torch.float32) -> GeneratedKernel:
     """A generated kernel of ``term`` over x[i] and, where it is named, z[i]; takes tensors of ``size`` elements."""
     kind = {torch.float32: "f32", torch.float64: "f64"}[dtype]
     inputs = {n: torch.empty(size, dtype=dtype) for n in ("x", "z") if f"{n}[i]" in term}

@@ -1,12 +1,14 @@
 """sin and its kin on vectors.
 
-Quarter turns are taken off in float64, pi / 2 being in three parts whose products with a fused multiply-add leave no
-error that matters (Cody and Waite, 1980). Arguments beyond the bound of that, which hardly any program has, are left
-to the C library, and only where a vector holds one. Polynomials are minimax fits (Remez).
+Quarter turns are taken off in the same format, for tan in float64: pi / 2 is in three parts, whose products by a fused
+multiply-add leave no error that matters (Cody and Waite, 1980). Arguments beyond the bound of that, which hardly any
+program has, are left to the C library, and only where a vector holds one. Polynomials are minimax fits by Remez'
+exchange or Lawson's reweighting (1961).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final
 
@@ -15,6 +17,7 @@ from tvm import tirx
 from tpopt.backend.tvm.code import Expr, element_of, extract, lanes_of, literal
 from tpopt.backend.tvm.mathematics.floats import (
     DOUBLE,
+    SINGLE,
     Bind,
     Make,
     any_lane,
@@ -30,14 +33,23 @@ from tpopt.backend.tvm.mathematics.floats import (
     polynomial,
     size_of,
 )
+from tpopt.backend.tvm.mathematics.instructions import nearly
 from tpopt.backend.tvm.mathematics.library import call
 from tpopt.backend.tvm.mathematics.wide import widely
 from tpopt.ir import DType
 
-_REDUCIBLE: Final = {"float32": 2.0**40, "float64": 2.0**25}
+_REDUCIBLE: Final = {"float32": 2.0**20, "float64": 2.0**25}
 """Below it the number of quarter turns and what remains of the argument are exact enough."""
 _HALF_PI: Final = (1.5707963267948966, 6.123233995736766e-17, -1.4973849048591833e-33)
 """pi / 2 in three float64 parts."""
+_HALF_PI_SINGLE: Final = (1.5707963705062866, -4.371138828673793e-08, -1.7151245100058819e-15)
+"""pi / 2 in three float32 parts."""
+_SIN_SINGLE: Final = (-0.16666650772094727, 0.008331910707056522, -0.00019481322669889778)
+"""(sin(r) / r - 1) / r^2 in r^2, for |r| <= 0.83, where rounding in float32 may leave r: 5.7e-9."""
+_COS_SINGLE: Final = (-0.5, 0.04166663810610771, -0.00138869509100914, 2.439222407701891e-05)
+"""(cos(r) - 1) / r^2 in r^2, likewise: 2.2e-10."""
+_SIGN: Final = -(2**31)
+"""The bit of a float32's sign."""
 _SIN: Final = {
     "float32": (-0.166666666418482, 0.00833332940414372, -0.00019839339372717792, 2.718346587114522e-06),
     "float64": (
@@ -111,9 +123,9 @@ def _sine_and_cosine(x: Expr, kind: str, bind: Bind) -> tuple[Expr, Expr, Expr]:
     return sine, bind(one + small), shifted
 
 
-def _turned(x: Expr, kind: str, bind: Bind, first: int) -> Expr:
+def _turned(x: Expr, bind: Bind, first: int) -> Expr:
     """sin of x and ``first`` quarter turns."""
-    sine, cosine, shifted = _sine_and_cosine(x, kind, bind)
+    sine, cosine, shifted = _sine_and_cosine(x, "float64", bind)
     turns = bind(bits_of(shifted) + _whole(first - DOUBLE.bias, x))
     sign = tirx.shift_left(tirx.bitwise_and(turns, _whole(2, x)), _whole(62, x))
     chosen = bind(tirx.Select(_odd(turns), cosine, sine))
@@ -131,25 +143,58 @@ def _odd(turns: Expr) -> Expr:
 def _tangent(x: Expr, kind: str, bind: Bind) -> Expr:
     sine, cosine, shifted = _sine_and_cosine(x, kind, bind)
     odd = bind(_odd(bits_of(shifted) - _whole(DOUBLE.bias, x)))
-    return tirx.Div(tirx.Select(odd, negated(cosine), sine), tirx.Select(odd, sine, cosine))
+    above, below = tirx.Select(odd, negated(cosine), sine), tirx.Select(odd, sine, cosine)
+    return nearly(above, below, bind) if kind == "float32" else tirx.Div(above, below)
 
 
-def _periodic(name: str) -> Make:
-    def compute(x: Expr, kind: str, bind: Bind) -> Expr:
-        if name == "tan":
-            return _tangent(x, kind, bind)
-        return _turned(x, kind, bind, 0 if name == "sin" else 1)
+def _wave(x: Expr, bind: Bind, first: int) -> Expr:
+    """sin of |x| and ``first`` quarter turns, all in float32."""
+    size = bind(size_of(x))
+    turns, shifted = nearest(size, 0.6366197723675814, bind)
+    r = size
+    for part in _HALF_PI_SINGLE:
+        r = bind(fma(turns, like(-part, x), r))
+    square = bind(r * r)
+    sine = bind(fma(bind(r * square), polynomial(square, _SIN_SINGLE, bind), r))
+    cosine = bind(fma(square, polynomial(square, _COS_SINGLE, bind), like(1.0, x)))
+    lanes = lanes_of(x)
+    number = bind(bits_of(shifted) + literal(first - SINGLE.bias, "int32", lanes))
+    odd = tirx.NE(tirx.bitwise_and(number, literal(1, "int32", lanes)), literal(0, "int32", lanes))
+    chosen = bind(tirx.Select(odd, cosine, sine))
+    sign = tirx.bitwise_and(tirx.shift_left(number, literal(30, "int32", lanes)), literal(_SIGN, "int32", lanes))
+    return float_of(tirx.bitwise_xor(bits_of(chosen), sign))
+
+
+def _sine(x: Expr, bind: Bind) -> Expr:
+    if element_of(x) == "float32":
+        wave = bind(_wave(x, bind, 0))
+        sign = tirx.bitwise_and(bits_of(x), literal(_SIGN, "int32", lanes_of(x)))
+        return float_of(tirx.bitwise_xor(bits_of(wave), sign))
+    return tirx.Select(tirx.EQ(x, like(0.0, x)), x, bind(_turned(x, bind, 0)))
+
+
+def _cosine(x: Expr, bind: Bind) -> Expr:
+    return _wave(x, bind, 1) if element_of(x) == "float32" else _turned(x, bind, 1)
+
+
+def _tan(x: Expr, bind: Bind) -> Expr:
+    kind = element_of(x)
+    if kind == "float32":
+        value = bind(widely(lambda y: _tangent(y, kind, bind), [x], bind))
+    else:
+        value = bind(_tangent(x, kind, bind))
+    return tirx.Select(tirx.EQ(x, like(0.0, x)), x, value)
+
+
+def _periodic(name: str, near: Callable[[Expr, Bind], Expr]) -> Make:
+    """``near``, where every lane is; the C library's function where one is not, or only just."""
 
     def make(a: list[Expr], dtype: DType, bind: Bind) -> Expr:
         x = bind(a[0])
-        kind = element_of(x)
-        near = bind(
-            compute(x, kind, bind) if kind == "float64" else widely(lambda y: compute(y, kind, bind), [x], bind)
-        )
-        if name != "cos":
-            near = bind(tirx.Select(tirx.EQ(x, like(0.0, x)), x, near))
-        far = bind(tirx.And(size_of(x) > like(_REDUCIBLE[kind], x), size_of(x) < like(float("inf"), x)))
-        return tirx.if_then_else(any_lane(far), _one_by_one(name, x), near)
+        value = bind(near(x, bind))
+        size = bind(size_of(x))
+        far = bind(tirx.And(size > like(_REDUCIBLE[element_of(x)], x), size < like(float("inf"), x)))
+        return tirx.if_then_else(any_lane(far), _one_by_one(name, x), value)
 
     return make
 
@@ -226,7 +271,9 @@ def acos(x: Expr, bind: Bind) -> Expr:
     return tirx.Select(large, tirx.Select(below, other, twice), near)
 
 
-FUNCTIONS: MappingProxyType[str, Make] = MappingProxyType({n: _periodic(n) for n in ("sin", "cos", "tan")})
+FUNCTIONS: MappingProxyType[str, Make] = MappingProxyType(
+    {"sin": _periodic("sin", _sine), "cos": _periodic("cos", _cosine), "tan": _periodic("tan", _tan)}
+)
 """On either float type."""
 
 SINGLES: MappingProxyType[str, Make] = MappingProxyType(

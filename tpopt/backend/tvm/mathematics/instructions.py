@@ -75,6 +75,13 @@ def share(a: Expr, b: Expr, bind: Bind) -> Expr:
     return fma(rest, inverse, first)
 
 
+def nearly(a: Expr, b: Expr, bind: Bind) -> Expr:
+    """``a / b`` for 2^-200 <= |b| <= 2^200, within 2^-27: for float64 values that become float32 ones."""
+    if not fills_register(b):
+        return tirx.Div(a, b)
+    return a * bind(_inverse(bind(b), bind))
+
+
 def _inverse(b: Expr, bind: Bind) -> Expr:
     """Within 2^-14 of ``1 / b`` for float32, 2^-28 for float64."""
     if not fills_register(b):
