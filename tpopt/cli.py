@@ -10,12 +10,14 @@ import typer.main
 
 import tpopt
 from tpopt.commands.coverage import coverage
+from tpopt.commands.derive import derive
 from tpopt.commands.doctor import doctor
 from tpopt.commands.explain import explain
 from tpopt.commands.optimize import optimize
 from tpopt.commands.outcome import GuardedGroup
 from tpopt.commands.output import emit
 from tpopt.commands.passes import passes
+from tpopt.commands.replay import replay
 
 _FORWARD: Final[dict[str, Any]] = {
     "ignore_unknown_options": True,
@@ -69,6 +71,8 @@ def _bench(context: typer.Context) -> None:
         command.invoke(forwarded)
 
 
+app.command()(derive)
+app.command()(replay)
 app.command()(coverage)
 app.command()(passes)
 app.command()(doctor)

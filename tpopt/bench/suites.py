@@ -20,6 +20,7 @@ CHECKOUT_SUITES: Final[Mapping[str, str]] = {
     "zoo": "examples/zoo",
     "kernels": "examples/kernels",
     "kernels-drawn": "examples/kernels_drawn",
+    "derivations": "examples/derivations",
 }
 """Suites that tpopt's source tree holds, and where; they are not part of the installed package."""
 

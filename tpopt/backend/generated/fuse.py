@@ -55,13 +55,14 @@ def fused(stages: Sequence[Compute], outs: Sequence[Tensor]) -> Rows:
 
 
 def _composed(stages: list[Compute], outs: Sequence[Tensor]) -> list[Compute]:
-    """Stages after those that can be computed where they are read have been."""
-    position = 0
-    while position < len(stages):
+    """Stages after those that can be computed where they are read have been.
+
+    From the last to the first: what had many readers has one where these have become one.
+    """
+    for position in reversed(range(len(stages) - 1)):
         stage = stages[position]
         readers = [n for n in range(position + 1, len(stages)) if stage.outs[0] in stage_reads(stages[n])]
         if stage.outs[0] in outs or len(stage.outs) > 1 or not _can_move(stage, [stages[n] for n in readers]):
-            position += 1
             continue
         for n in readers:
             stages[n] = _with_body(stages[n], stage)

@@ -73,8 +73,10 @@ class Pack:
 class KernelPlan:
     """A whole kernel. Its arguments are ``reads``, then ``packs``, then ``outs``.
 
-    ``strides`` (elements) of an argument are those of a dense row-major tensor where none are given. ``private`` are
-    tensors that live in scratch memory alone; ``rows`` are the loops that stages share, of which ``parallel`` run in
+    ``strides`` (elements) of an argument are those of a dense row-major tensor where none are given; those of
+    ``channels_last`` are passed with the axes of :data:`~tpopt.backend.generated.physical.LOGICAL`. ``private`` are
+    tensors that live in scratch memory alone; ``steps`` are the strides of tensors that nests index otherwise than they
+    are passed; ``rows`` are the loops that stages share, of which ``parallel`` run in
     parallel as one.
     """
 
@@ -86,6 +88,8 @@ class KernelPlan:
     private: tuple[Tensor, ...] = ()
     strides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     packs: tuple[Pack, ...] = ()
+    steps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    channels_last: frozenset[str] = frozenset()
 
 
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

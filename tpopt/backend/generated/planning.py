@@ -8,6 +8,7 @@ from math import prod
 from tpopt.backend.generated.access import Access, depends_on
 from tpopt.backend.generated.fuse import fused
 from tpopt.backend.generated.machine import Processor
+from tpopt.backend.generated.merge import merged
 from tpopt.backend.generated.normal import two_pass
 from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, dense_strides
 from tpopt.backend.generated.schedule import PARALLEL_CYCLES, schedule
@@ -49,17 +50,23 @@ def plan_kernel(
     depth = len(rows.rows)
     nests: list[Nest] = []
     packs: list[Pack] = []
-    for stage in map(two_pass, rows.stages):
+    ready, steps = tuple(map(two_pass, rows.stages)), dict[str, tuple[int, ...]]()
+    if len(ready) == 1:
+        stage, steps = merged(ready[0], known)
+        ready = (stage,)
+    for stage in ready:
         packable = _packable(stage, constants) if depth == 0 else frozenset()
-        nest = schedule(stage, processor, depth=depth, strides=known, packable=packable)
+        nest = schedule(stage, processor, depth=depth, strides=known | steps, packable=packable)
         nests.append(nest)
         if nest.vector is not None:
             packs += [_pack(read, nest, f"pack{len(packs) + n}") for n, read in enumerate(sorted(packable, key=str))]
     taken = frozenset(p.read for p in packs)
-    plain = {t.name for s in rows.stages for t in _tensors(s, taken)}
+    plain = {t.name for s in ready for t in _tensors(s, taken)}
     reads = tuple(t for t in program.inputs if t.name in plain)
     parallel = _leading(rows.rows, sum(n.cycles for n in nests), processor)
-    return KernelPlan(reads, program.outputs, tuple(nests), rows.rows, parallel, rows.private, known, tuple(packs))
+    return KernelPlan(
+        reads, program.outputs, tuple(nests), rows.rows, parallel, rows.private, known, tuple(packs), steps
+    )
 
 
 def _span(tensor: Tensor, strides: Mapping[str, tuple[int, ...]]) -> int:

@@ -22,9 +22,11 @@ GATHERED = 1.0
 """Cycles for each lane of a vector whose elements are loaded one by one."""
 FUNCTION_CYCLES = 8.0
 """Cycles of a transcendental function on one vector."""
-PARALLEL_CYCLES = 40_000
-"""Work from which a second thread pays for waking it (about 10 µs)."""
+PARALLEL_CYCLES = 8_000
+"""Work from which a second thread pays for waking it, measured with pointwise kernels: at half of it both are even."""
 TILES_PER_THREAD = 4
+MOST_VALUES = 48
+"""Values that a stage without reductions should have in flight: what is waiting lies in registers."""
 STEPS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16)
 _EASY = frozenset(
     "add sub mul neg abs max min and or xor not eq ne lt le gt ge where div sqrt fmax fmin copysign sign isnan".split()
@@ -54,7 +56,8 @@ def schedule(
     way = min(_ways(access, loops, lanes, packable), key=lambda w: w.cost)
     sweeps: dict[Iter, Sweep] = {}
     if way.vector is not None:
-        sweeps[way.vector] = Sweep(_fitting(extent(way.vector), way.lanes))
+        own = _fitting(extent(way.vector), way.lanes)
+        sweeps[way.vector] = Sweep(own, 1 if access.reduces else _side_by_side(access, extent(way.vector) // own))
     across = {
         i: _across(i, way.lanes) for r in access.reduces for i in (_reduced(access, r, way.lanes),) if i is not None
     }
@@ -134,6 +137,12 @@ def _reduced(access: Access, reduce: Reduce, lanes: int) -> Iter | None:
         if extent(iterator) >= 4 and all(s in (0, 1) for s in steps) and (1 in steps or not inside):
             return iterator
     return None
+
+
+def _side_by_side(access: Access, vectors: int) -> int:
+    """How many vectors a stage without reductions computes at once: independent ones hide each other's latency."""
+    most = max(1, min(4, MOST_VALUES // max(1, len(access.terms)), vectors))
+    return 1 << (most.bit_length() - 1)
 
 
 def _across(iterator: Iter, lanes: int) -> Sweep:
