@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from tpopt.backend.tvm.code import Expr
 from tpopt.backend.tvm.mathematics import (
+    arcs,
     arithmetic,
     circular,
     error_functions,
@@ -26,7 +27,7 @@ _VECTOR: MappingProxyType[DType, tuple[MappingProxyType[str, Make], ...]] = Mapp
             *_COMMON,
             exponentials.SINGLES,
             logarithms.SINGLES,
-            circular.SINGLES,
+            arcs.SINGLES,
             error_functions.SINGLES,
             wide.SINGLES,
         ),

@@ -82,6 +82,13 @@ def nearly(a: Expr, b: Expr, bind: Bind) -> Expr:
     return a * bind(_inverse(bind(b), bind))
 
 
+def reciprocal(b: Expr, lost: Expr, bind: Bind) -> Expr:
+    """``1 / (b + lost)`` for 2^-64 <= |b| <= 2^64, ``lost`` being what rounding took from ``b``: within 0.6 ulp."""
+    inverse = bind(_inverse(b, bind))
+    rest = bind(fma(negated(b), inverse, like(1.0, b)))
+    return fma(inverse, bind(fma(negated(lost), inverse, rest)), inverse)
+
+
 def _inverse(b: Expr, bind: Bind) -> Expr:
     """Within 2^-14 of ``1 / b`` for float32, 2^-28 for float64."""
     if not fills_register(b):
