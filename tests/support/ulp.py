@@ -12,7 +12,7 @@ from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.request import KernelRequest
 
 Function = Callable[..., torch.Tensor]
-BLOCK = 1 << 20
+BLOCK = 1 << 17
 
 
 def kernel(term: str, vector_bytes: int = 64, size: int = BLOCK, dtype: torch.dtype = torch.float32) -> GeneratedKernel:
