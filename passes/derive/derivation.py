@@ -76,7 +76,7 @@ def spliced(program: Program, derivations: Sequence[Derivation]) -> Program:
         stages.extend((stage,) if derivation is None else derivation.result.stages)
     known = {w.name for w in program.weights}
     weights = tuple(dict.fromkeys(w for d in derivations for w in d.result.weights if w.name not in known))
-    tables = {w.name: d.result.constants[w.name] for d in derivations for w in weights if w in d.result.weights}
+    tables = {w.name: d.result.constants[w.name] for d in derivations for w in weights if w.name in d.result.constants}
     whole = program.with_stages(
         tuple(stages), weights=(*program.weights, *weights), constants={**program.constants, **tables}
     )

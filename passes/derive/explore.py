@@ -22,11 +22,14 @@ from tpopt.passes.derive.region import Reach, Region, is_worthwhile, regions
 from tpopt.passes.derive.split_phases import SplitPhases, components, permutations_left
 from tpopt.passes.derive.split_summation import SplitSummation
 from tpopt.passes.derive.symmetric_powers import SymmetricPowers
+from tpopt.passes.derive.toom_cook import ToomCook
 from tpopt.rewrite import Numerics, Refusal, Trace
 from tpopt.rewrite.stages import constant_tensors
 
 LAWS = (CollapseDeltas, MergeTerms, SymmetricPowers, SplitSummation)
 """Laws about a region's polynomial, in the order in which they are tried."""
+TILES = (4, 2)
+"""Results along an axis that tiles hold: larger ones save little more, and lose accuracy."""
 TYPICAL = 64
 """What a run-time extent counts as where its bounds say no better."""
 
@@ -57,7 +60,7 @@ class Explorer:
                     best = self.region(region)
                 if best:
                     found[region.name] = best
-        for name, derivation in self._phases():
+        for name, derivation in (*self._phases(), *self._tiles()):
             found.setdefault(name, []).append(derivation)
         return list(found.values())
 
@@ -80,6 +83,32 @@ class Explorer:
             constants = frozenset(constant_tensors(self.program))
             us = [self._expected(p, constants) for p in (before, after)]
             yield component.result.name, Derivation(root, before, (step,), us[1], us[0])
+
+    def _tiles(self) -> Iterator[tuple[str, Derivation]]:
+        """Sliding sums in tiles with fewer products, of the size that is expected to be quickest."""
+        for stage in self.program.stages:
+            if isinstance(stage, Compute) and ToomCook.name not in self.without:
+                with self.trace.at([stage.outs[0].name]):
+                    found = [d for m in TILES if (d := self._tiled(stage, ToomCook(m))) is not None]
+                    if found:
+                        best = min(found, key=lambda d: d.us)
+                        (step,) = best.steps
+                        self.trace.offered(step.law, (), step.detail, step.numerics)
+                        yield best.name, best
+
+    def _tiled(self, stage: Compute, law: ToomCook) -> Derivation | None:
+        made = law.run(self.program, stage, self.builder)
+        if isinstance(made, Refusal):
+            self.trace.refused(law.name, made)
+            return None
+        us = self._us(made.products) + self._moved_us(made.data) + self._moved_us(made.root)
+        if us >= self.gain * self._us(stage):
+            self.trace.refused(law.name, "the transforms are expected to take what products are saved")
+            return None
+        before = fragment_of(self.program, (stage,), stage.outs)
+        after = fragment_of(self.program, made.stages, stage.outs, made.matrices)
+        step = Step(law.name, law.numerics, f"tiles of {law.outputs} results", after)
+        return Derivation(stage, before, (step,), us, self._us(stage))
 
     def region(self, region: Region) -> list[Derivation]:
         """Derivations of one region that are expected to take less than :attr:`gain` of its time."""
@@ -150,6 +179,10 @@ class Explorer:
         elements = sum(self._elements(t.shape) for t in (*stage_reads(stage), *stage.outs))
         return float(self.cost.product(float(work.macs + work.flops // 2), elements))
 
+    def _moved_us(self, stage: Compute) -> float:
+        """Microseconds of a stage that moves more than it computes."""
+        return float(self.cost.product(0.0, sum(self._elements(t.shape) for t in (*stage_reads(stage), *stage.outs))))
+
     def _elements(self, shape: tuple[Size, ...]) -> float:
         return float(prod(evaluate(index(e), self.sizes) for e in shape))
 
@@ -163,7 +196,7 @@ def _sizes(program: Program) -> dict[str, int]:
 
 def law_names() -> tuple[str, ...]:
     """Names of all laws, in the order in which they are tried."""
-    return ("ExpandProducts", *(law.name for law in LAWS), "OrderProducts", SplitPhases.name)
+    return ("ExpandProducts", *(law.name for law in LAWS), "OrderProducts", SplitPhases.name, ToomCook.name)
 
 
 def sizes_by_name(program: Program) -> Mapping[str, int]:

@@ -18,6 +18,7 @@ from tpopt.backend.build.pool import build_pool
 from tpopt.backend.generated.binding import build_all
 from tpopt.backend.machine import machine_fingerprint, measured_balance, synchronizer
 from tpopt.backend.profile import Profiler
+from tpopt.choose.candidate import Candidates
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer, planned
@@ -27,7 +28,7 @@ from tpopt.frontend import Traced, trace
 from tpopt.ir import Index, Program, Symbol
 from tpopt.ir.aten import from_numpy
 from tpopt.ir.index import walk_atoms
-from tpopt.rewrite import forms, registry
+from tpopt.rewrite import Numerics, forms, registry
 from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State, strides_of
 from tpopt.runtime.guards import InputGuard
 from tpopt.store.records import Records
@@ -131,6 +132,14 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
     return special, state
 
 
+def _keep_non_finite(found: Candidates) -> None:
+    """Refuses what mixes a value that is not finite into others beside it, as transformed products do."""
+    loose = [c for c in found.admitted if c.numerics >= Numerics.CONDITIONING]
+    for candidate in loose:
+        found.refuse(candidate.name, candidate.kind, candidate.covers, "strict: infinities and NaN stay where they are")
+    found.admitted = [c for c in found.admitted if c not in loose]
+
+
 def _told(value: Index, sizes: Mapping[str, int]) -> bool:
     return all(a.name in sizes for a in walk_atoms(value) if isinstance(a, Symbol))
 
@@ -146,6 +155,8 @@ def _choose(
     options = attempt.options
     device = _device(traced, attempt.args)
     found = gather(traced.original, attempt.forms, options.exclude, device.type, options.kernels)
+    if options.strict:
+        _keep_non_finite(found)
     measured = options.choice == "measured"
     if measured and options.kernels != "library":
         build_all((planned(c) for c in found.admitted), 0.5 * max(attempt.deadline - time.perf_counter(), 0.0))

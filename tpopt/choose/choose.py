@@ -17,15 +17,16 @@ from tpopt.backend.library.torch_stage import bridge_candidates
 from tpopt.backend.plan import Plan
 from tpopt.choose.assemble import assemble
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Candidates, Price, Refused, Value
-from tpopt.choose.careful import affordable, excess_terms
+from tpopt.choose.careful import affordable, excess_terms, growth
 from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.originals import original_candidates
 from tpopt.choose.pricing import Pricer, planned
 from tpopt.choose.solve import Solution, Spending, solve
 from tpopt.errors import InvalidProgram
-from tpopt.ir import Opaque, Program, Stage, Tensor
+from tpopt.ir import Kernel, Opaque, Program, Stage, Tensor
 from tpopt.ir.walk import stage_reads
 from tpopt.options import Kernels
+from tpopt.rewrite.numerics import Numerics
 
 _FAILURE: Final = re.compile(r"\w+Error: ")
 """How the reason reads that an operator was turned down for when it ran and raised."""
@@ -61,6 +62,7 @@ def gather(
     if kernels != "library" and device == "cpu":
         offered = (v for c in found.admitted for v in (*c.needs, *c.produces))
         _generated(forms, found, frozenset(v.name for v in offered if v.layout == CHANNELS_LAST))
+    found.admitted = [_labelled(c) for c in found.admitted]
     _exclude(found, (*forms, original), exclude)
     layout_candidates({n: t for program in (*forms, original) for n, t in program.tensors.items()}, found)
     return found
@@ -94,6 +96,14 @@ def _offers(forms: Sequence[Program], found: Candidates, offer: Callable[[Progra
             found.add(candidate if number == 1 else replace(candidate, name=f"{candidate.name}~{number}"))
         seen = dict.fromkeys(found.refused)
         found.refused += [r for r in offered.refused if r not in seen and not constants.issuperset(r.covers)]
+
+
+def _labelled(candidate: Candidate) -> Candidate:
+    """With the label of what it computes, whoever offers it: transformed products lose accuracy in any kernel."""
+    stage = candidate.stage
+    if not isinstance(stage, Kernel) or all(growth(s) == 1.0 for s in stage.defines):
+        return candidate
+    return replace(candidate, numerics=max(candidate.numerics, Numerics.CONDITIONING))
 
 
 def _same(one: Candidate, other: Candidate) -> bool:

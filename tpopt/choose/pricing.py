@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from graphlib import TopologicalSorter
 
 from tpopt.backend.binding import Binder
@@ -118,6 +119,7 @@ class Pricer:
         return f"{candidate.key} at {sizes}" if sizes else candidate.key
 
 
+@lru_cache(maxsize=4096)
 def planned(candidate: Candidate) -> Opaque | Kernel:
     """The candidate's stage with its values under the names of their layouts."""
     layouts = {v.name: v.layout for v in candidate.needs}

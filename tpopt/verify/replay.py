@@ -11,6 +11,7 @@ import numpy as np
 from tpopt.errors import InvalidProgram, TpoptError
 from tpopt.ir import Program
 from tpopt.ir.exact import interpret_exact, random_field_inputs
+from tpopt.ir.materialize import is_formula
 from tpopt.ir.parse import parse_program
 from tpopt.ir.work import work
 from tpopt.rewrite.certificate import Certificate
@@ -97,7 +98,8 @@ def _compared(one: Program, other: Program, certificate: Certificate) -> int:
         raise InvalidProgram("the outputs have other names or types")
     known = {t.name: t for t in (*one.inputs, *one.weights)}
     for tensor in (*other.inputs, *other.weights):
-        if tensor.name not in known and tensor.name not in certificate.tables:
+        given = tensor.name in known or tensor.name in certificate.tables or is_formula(tensor.structure)
+        if not given:
             raise InvalidProgram(f"{tensor!r} is neither an input of the original nor in a table")
         if known.get(tensor.name, tensor) is not tensor:
             raise InvalidProgram(f"{tensor!r} is {known[tensor.name]!r} in the original")

@@ -6,6 +6,7 @@ from typing import Final
 
 from tpopt.backend.generated.binding import CONSTANTS, IMPLEMENTATION, request_of
 from tpopt.backend.generated.groups import Group, groups
+from tpopt.backend.generated.unroll import reads_literals
 from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value, in_layout
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import Kernel, Program, Tensor
@@ -43,8 +44,9 @@ class _Offers:
         fixed = tuple(n for n, t in enumerate(reads) if t.name in self._constants)
         kernel = Kernel(outs, IMPLEMENTATION, reads, group.stages, ((CONSTANTS, fixed),))
         covers = tuple(o.name for s in group.stages for o in s.outs)
-        self._offer(kernel, {}, covers)
         layouts = self._layouts(kernel)
+        if not layouts or not any(map(reads_literals, group.stages)):  # transforms want their channels side by side
+            self._offer(kernel, {}, covers)
         if layouts:
             self._offer(kernel, layouts, covers)
             self._wanted.update(o.name for o in outs if o.name in layouts)

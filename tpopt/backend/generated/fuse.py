@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from tpopt.backend.generated.sizes import extent, shape
+from tpopt.backend.generated.unroll import reads_literals
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import Apply, Compute, Index, Iter, Read, Reduce, Scalar, Tensor, index
 from tpopt.ir.index import Atom, IndexLike, walk_atoms
@@ -51,6 +52,8 @@ def fused(stages: Sequence[Compute], outs: Sequence[Tensor]) -> Rows:
     kept = _composed(list(stages), outs)
     if len(kept) == 1:
         return Rows((), tuple(kept), tuple(outs))
+    if any(reads_literals(s) for s in kept):
+        raise KernelUnsupported("a transform by a small matrix is a kernel of its own")
     return _in_rows(kept, outs)
 
 

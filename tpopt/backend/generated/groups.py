@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from tpopt.backend.generated.fuse import fused
+from tpopt.backend.generated.sizes import extent
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import Compute, Kernel, Program, Read, Reduce, Stage, Tensor
 from tpopt.ir.walk import postorder, stage_reads
 
 MOST_STAGES = 32
 """Stages of one kernel: more hardly ever share rows, and each attempt costs time."""
+
+
+MOST_SERIAL = 1 << 20
+"""Points of stages that run one after the other on one thread, as those do which share rows but have only one."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +92,10 @@ class _Grower:
         if not self._convex(members):
             return False
         try:
-            fused(members, self.outs(members))
+            rows = fused(members, self.outs(members)).rows
         except KernelUnsupported:
             return False
-        return True
+        return not rows or prod(map(extent, rows)) > 1 or sum(map(points, members)) <= MOST_SERIAL
 
     def _bits(self, stages: Iterable[Stage]) -> int:
         """A set of stages, and of all that they are computed from, as bits."""
@@ -114,6 +120,12 @@ class _Grower:
                 if outside or stage is members[-1]:
                     found.append(out)
         return tuple(found)
+
+
+def points(stage: Compute) -> int:
+    """How often the innermost term of a stage is evaluated."""
+    sums = (prod(map(extent, t.iters)) for t in postorder(*stage.bodies) if isinstance(t, Reduce))
+    return prod(map(extent, stage.loops)) * max(sums, default=1)
 
 
 def is_contraction(stage: Compute) -> bool:

@@ -9,7 +9,7 @@ from math import prod
 from tpopt.backend.generated.plan import dense_strides
 from tpopt.backend.generated.sizes import extent, shape
 from tpopt.ir import Compute, Index, Iter, Read, Reduce, Scalar, Tensor, index
-from tpopt.ir.index import walk_atoms
+from tpopt.ir.index import Atom, IndexLike, walk_atoms
 from tpopt.ir.interpret.terms import iters_of
 from tpopt.ir.walk import own_indices, postorder, rebuild, substitute_iters, tensors_of_indices
 from tpopt.rewrite.stages import term_indices
@@ -42,8 +42,8 @@ def merged(stage: Compute, strides: Strides) -> tuple[Compute, dict[str, tuple[i
     Loops of one point are dropped. Two loops are joined where they stand side by side in every tensor that one of them
     runs through, and lie there without a gap. ``strides`` (elements) belong to tensors that are not dense.
     """
-    gone = {i: 0 for i in stage.loops if extent(i) == 1}
-    bodies = tuple(substitute_iters(b, dict(gone)) for b in stage.bodies)
+    gone: dict[Atom, IndexLike] = {i: 0 for i in stage.loops if extent(i) == 1}
+    bodies = tuple(substitute_iters(b, gone) for b in stage.bodies)
     loops = tuple(i for i in stage.loops if i not in gone)
     kept = _axes(stage, bodies)
     steps = {t: strides.get(t.name, dense_strides(shape(t))) for t in kept}
@@ -52,7 +52,7 @@ def merged(stage: Compute, strides: Strides) -> tuple[Compute, dict[str, tuple[i
     pairs = _pairs(bodies, loops, places, steps)
     joined = _joined([loops, *(r.iters for r in postorder(*bodies) if isinstance(r, Reduce))], pairs)
     runs = {p.tensor: _runs(p, pairs) for p in places}
-    views = {t: Tensor(t.name, tuple(prod(shape(t)[a] for a in run) for run in r), t.dtype) for t, r in runs.items()}
+    views = {t: _view(t, r) for t, r in runs.items()}
 
     def one(term: Scalar) -> Scalar:
         if isinstance(term, Read) and term.tensor in runs:
@@ -68,6 +68,12 @@ def merged(stage: Compute, strides: Strides) -> tuple[Compute, dict[str, tuple[i
     whole = tuple(dict.fromkeys(joined.get(i, i) for i in loops))
     found = {t.name: tuple(steps[t][run[-1]] for run in r) for t, r in runs.items()}
     return Compute(outs, whole, tuple(rebuild(b, one) for b in bodies)), found
+
+
+def _view(tensor: Tensor, runs: tuple[tuple[int, ...], ...]) -> Tensor:
+    """A tensor with its axes joined as they are in ``runs``."""
+    joined = tuple(prod(shape(tensor)[a] for a in run) for run in runs)
+    return tensor if joined == shape(tensor) else Tensor(tensor.name, joined, tensor.dtype)
 
 
 def _axes(stage: Compute, bodies: Sequence[Scalar]) -> dict[Tensor, tuple[int, ...]]:
@@ -164,7 +170,7 @@ def _runs(place: _Place, pairs: set[Pair]) -> tuple[tuple[int, ...], ...]:
 
 def _moved(where: Index, joined: Mapping[Iter, Iter]) -> Index:
     loop = _alone(where)
-    return index(joined[loop]) if loop in joined else where
+    return where if loop is None or loop not in joined else index(joined[loop])
 
 
 def _alone(where: Index) -> Iter | None:

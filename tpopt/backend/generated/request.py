@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -65,7 +65,11 @@ class KernelRequest:
 
     @cached_property
     def plan(self) -> KernelPlan:
-        """How it is computed: the same here and in the worker."""
+        """How it is computed: the same here and in the worker. Raises :class:`KernelUnsupported`."""
+        return _planned(self)
+
+    def planned(self) -> KernelPlan:
+        """:attr:`plan`, made anew."""
         names = [t.name for t in (*self.program.inputs, *self.program.outputs)]
         strides = {names[n]: s for n, s in self.strides}
         plan = plan_kernel(self.program, frozenset(names[n] for n in self.constants), self.processor, strides)
@@ -87,3 +91,9 @@ class KernelRequest:
         strides = tuple((n, tuple(s)) for n, s in data["strides"])
         processor, moved = Processor(**data["processor"]), tuple(data["channels_last"])
         return KernelRequest(data["text"], tuple(data["constants"]), processor, strides, moved)
+
+
+@lru_cache(maxsize=4096)
+def _planned(request: KernelRequest) -> KernelPlan:
+    """The plan of a request: layers that repeat ask for the same kernel."""
+    return request.planned()

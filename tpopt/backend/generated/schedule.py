@@ -13,9 +13,9 @@ from math import ceil, prod
 
 from tpopt.backend.generated.access import Access, depends_on
 from tpopt.backend.generated.machine import Processor
-from tpopt.backend.generated.plan import Nest, Sweep
+from tpopt.backend.generated.plan import Nest, Sweep, Work
 from tpopt.backend.generated.sizes import elements, extent
-from tpopt.ir import Apply, Compute, Iter, Read, Reduce
+from tpopt.ir import Apply, Iter, Read, Reduce
 from tpopt.ir.dtypes import DType
 
 GATHERED = 1.0
@@ -42,17 +42,17 @@ class _Way:
 
 
 def schedule(
-    stage: Compute,
+    work: Work,
     processor: Processor,
     *,
     depth: int = 0,
     strides: Mapping[str, tuple[int, ...]] | None = None,
     packable: frozenset[Read] = frozenset(),
 ) -> Nest:
-    """The nest of a stage whose ``depth`` leading loops are shared. ``packable`` reads may be laid out as wanted."""
-    access = Access(stage, strides or {})
-    loops = stage.loops[depth:]
-    lanes = processor.lanes(widest(stage))
+    """The nest of a work whose ``depth`` leading loops are shared. ``packable`` reads may be laid out as wanted."""
+    access = Access(work, strides or {})
+    loops = work.loops[depth:]
+    lanes = processor.lanes(_widest(access))
     way = min(_ways(access, loops, lanes, packable), key=lambda w: w.cost)
     sweeps: dict[Iter, Sweep] = {}
     if way.vector is not None:
@@ -69,13 +69,12 @@ def schedule(
     order = _order(access, loops, way.vector)
     cycles = way.cost * prod(extent(i) for i in loops) * _terms(access)
     parallel = _parallel(order, sweeps, cycles, processor) if depth == 0 else 0
-    return Nest(stage, depth, order, sweeps, across, parallel, cycles)
+    return Nest(work, depth, order, sweeps, across, parallel, cycles)
 
 
-def widest(stage: Compute) -> int:
-    """Bytes of the widest element that a stage computes with."""
-    access = Access(stage, {})
-    dtypes = {t.dtype for t in access.terms} | {o.dtype for o in stage.outs}
+def _widest(access: Access) -> int:
+    """Bytes of the widest element that is computed with."""
+    dtypes = {t.dtype for t in access.terms} | {o.dtype for o in access.work.outs}
     sizes = [4 if d in (DType.F16, DType.BF16) else d.real.itemsize for d in dtypes]
     return max(4, *(s for s in sizes))
 
@@ -111,9 +110,9 @@ def _cost(access: Access, iterator: Iter | None, lanes: int, packable: frozenset
             total += share * (0.5 if term.function in _EASY else FUNCTION_CYCLES)
         elif isinstance(term, Reduce):
             total += 0.5
-    if iterator is not None and iterator in access.stage.loops:
+    if iterator is not None and iterator in access.work.loops:
         written = 1.0 if access.out_step(iterator) == 1 else GATHERED * lanes
-        total += written * len(access.stage.outs) / terms
+        total += written * len(access.work.outs) * len(access.work.cases) / terms
     return max(total, 0.5)
 
 
