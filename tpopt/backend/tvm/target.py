@@ -29,6 +29,12 @@ def host_target() -> Any:
     return tvm.target.Target({"kind": "llvm", "mcpu": str(cpu)})
 
 
+@cache
+def has_feature(name: str) -> bool:
+    """Whether this CPU has a feature, under LLVM's name for it."""
+    return bool(tvm.get_global_func("target.target_has_feature")(name, host_target()))
+
+
 def host_module(function: Any, target: Any | None = None) -> Any:
     """Machine code of one function for a CPU, as TVM's module."""
     target = target or host_target()

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 
 from tpopt.backend.tvm.code import Expr
-from tpopt.backend.tvm.mathematics.arithmetic import FLOATS, INTEGERS, SHARED
-from tpopt.backend.tvm.mathematics.exponentials import EXPONENTIALS
-from tpopt.backend.tvm.mathematics.library import LIBRARY
+from tpopt.backend.tvm.mathematics import (
+    arcs,
+    arithmetic,
+    circular,
+    error_functions,
+    exponentials,
+    library,
+    logarithms,
+    wide,
+)
+from tpopt.backend.tvm.mathematics.floats import Bind, Make
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import DType
 
-Bind = Callable[[Expr], Expr]
-"""Gives an expression a name, so that using it twice does not compute it twice."""
+_COMMON = (arithmetic.SHARED, arithmetic.FLOATS, exponentials.FUNCTIONS, logarithms.FUNCTIONS, circular.FUNCTIONS)
+_VECTOR: MappingProxyType[DType, tuple[MappingProxyType[str, Make], ...]] = MappingProxyType(
+    {
+        DType.F32: (
+            *_COMMON,
+            exponentials.SINGLES,
+            logarithms.SINGLES,
+            arcs.SINGLES,
+            error_functions.SINGLES,
+            wide.SINGLES,
+        ),
+        DType.F64: _COMMON,
+    }
+)
 
 
 def lower(name: str, args: Sequence[Expr], dtype: DType, bind: Bind) -> Expr:
@@ -22,7 +42,7 @@ def lower(name: str, args: Sequence[Expr], dtype: DType, bind: Bind) -> Expr:
     ``dtype`` is the arguments' type, f32, f64, an integer or bool. Raises :class:`KernelUnsupported` for a function
     that has no code on it.
     """
-    for table in _tables(dtype):
+    for table in (*_vector(dtype), library.LIBRARY if dtype.is_float else MappingProxyType({})):
         if name in table:
             return table[name](list(args), dtype, bind)
     raise KernelUnsupported(f"{name} of {dtype} has no generated code")
@@ -30,12 +50,8 @@ def lower(name: str, args: Sequence[Expr], dtype: DType, bind: Bind) -> Expr:
 
 def vectorizes(name: str, dtype: DType) -> bool:
     """Whether a function takes vectors; where not, it is called lane by lane."""
-    return not any(name in t for t in _tables(dtype)[-1:]) or any(name in t for t in _tables(dtype)[:-1])
+    return any(name in table for table in _vector(dtype))
 
 
-def _tables(dtype: DType) -> tuple[MappingProxyType[str, Callable[..., Expr]], ...]:
-    if dtype is DType.F32:
-        return SHARED, FLOATS, EXPONENTIALS, LIBRARY
-    if dtype is DType.F64:
-        return SHARED, FLOATS, LIBRARY
-    return SHARED, INTEGERS, MappingProxyType({})
+def _vector(dtype: DType) -> tuple[MappingProxyType[str, Make], ...]:
+    return _VECTOR.get(dtype, (arithmetic.SHARED, arithmetic.INTEGERS))

@@ -5,56 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 from types import MappingProxyType
-from typing import Any
 
 from tvm import tirx
 
-from tpopt.backend.tvm.code import Expr, differ, element_of, lanes_of, literal, vector_type
+from tpopt.backend.tvm.code import Expr, differ, element_of, lanes_of, literal
+from tpopt.backend.tvm.mathematics.floats import Bind, Make, bits_of, copysign, intrinsic, is_nan, like, size_of
+from tpopt.backend.tvm.mathematics.instructions import reciprocal_root
 from tpopt.ir import DType
-
-Bind = Callable[[Expr], Expr]
-Make = Callable[[list[Expr], DType, Bind], Expr]
-
-
-def like(value: Any, sample: Expr) -> Expr:
-    """A constant of the type and width of another value."""
-    return literal(value, element_of(sample), lanes_of(sample))
-
-
-def intrinsic(name: str, *args: Expr) -> Expr:
-    """An LLVM intrinsic on values of one type, which it returns too."""
-    dtype = vector_type(element_of(args[0]), lanes_of(args[0]))
-    return tirx.call_llvm_pure_intrin(dtype, f"llvm.{name}", *args)
-
-
-def fma(a: Expr, b: Expr, c: Expr) -> Expr:
-    """``a * b + c``, rounded once."""
-    return intrinsic("fma", a, b, c)
-
-
-def is_nan(x: Expr) -> Expr:
-    """Where a float is no number."""
-    return differ(x, x)
 
 
 def apart(x: Expr, y: Expr) -> Expr:
     """Where one of two bools holds and the other does not: TVM compares bools as if they were floats."""
     return tirx.Or(tirx.And(x, tirx.Not(y)), tirx.And(tirx.Not(x), y))
-
-
-def bits_of(x: Expr) -> Expr:
-    """A float's bits, as a signed integer of its size."""
-    return tirx.reinterpret(vector_type(element_of(x).replace("float", "int"), lanes_of(x)), x)
-
-
-def float_of(bits: Expr) -> Expr:
-    """The float with given bits."""
-    return tirx.reinterpret(vector_type(element_of(bits).replace("int", "float"), lanes_of(bits)), bits)
-
-
-def copysign(size: Expr, sign: Expr) -> Expr:
-    """The magnitude of one float with the sign of another."""
-    return intrinsic("copysign", size, sign)
 
 
 def _extreme(largest: bool) -> Make:
@@ -262,10 +224,10 @@ INTEGERS: MappingProxyType[str, Make] = MappingProxyType(
 FLOATS: MappingProxyType[str, Make] = MappingProxyType(
     {
         "neg": lambda a, d, bind: tirx.Mul(a[0], like(-1.0, a[0])),
-        "abs": lambda a, d, bind: intrinsic("fabs", a[0]),
+        "abs": lambda a, d, bind: size_of(a[0]),
         "div": lambda a, d, bind: tirx.Div(a[0], a[1]),
         "sqrt": lambda a, d, bind: intrinsic("sqrt", a[0]),
-        "rsqrt": lambda a, d, bind: tirx.Div(like(1.0, a[0]), intrinsic("sqrt", a[0])),
+        "rsqrt": lambda a, d, bind: reciprocal_root(a[0], bind),
         "reciprocal": _reciprocal,
         "ceil": lambda a, d, bind: intrinsic("ceil", a[0]),
         "floor": lambda a, d, bind: intrinsic("floor", a[0]),
@@ -273,7 +235,7 @@ FLOATS: MappingProxyType[str, Make] = MappingProxyType(
         "trunc": lambda a, d, bind: intrinsic("trunc", a[0]),
         "copysign": lambda a, d, bind: copysign(a[0], a[1]),
         "isnan": lambda a, d, bind: is_nan(bind(a[0])),
-        "isinf": lambda a, d, bind: tirx.EQ(intrinsic("fabs", a[0]), like(float("inf"), a[0])),
+        "isinf": lambda a, d, bind: tirx.EQ(size_of(a[0]), like(float("inf"), a[0])),
         "signbit": lambda a, d, bind: bits_of(a[0]) < like(0, bits_of(a[0])),
         "conj": lambda a, d, bind: a[0],
         "real": lambda a, d, bind: a[0],

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import MappingProxyType
 
 from tvm import tirx
 
 from tpopt.backend.tvm.code import Expr, differ, element_of
-from tpopt.backend.tvm.mathematics.arithmetic import LANE_BY_LANE, like
+from tpopt.backend.tvm.mathematics.arithmetic import LANE_BY_LANE
+from tpopt.backend.tvm.mathematics.floats import Bind, Make, like
 from tpopt.ir import DType
-
-Bind = Callable[[Expr], Expr]
-Make = Callable[[list[Expr], DType, Bind], Expr]
 
 _NAMES = (
     "exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf erfc lgamma "
@@ -30,12 +27,6 @@ def _library(name: str) -> Make:
     return lambda a, dtype, bind: call(name, *a)
 
 
-def _sigmoid(a: list[Expr], dtype: DType, bind: Bind) -> Expr:
-    x = bind(a[0])
-    e = bind(call("exp", like(0.0, x) - tirx.Select(x < like(0.0, x), like(0.0, x) - x, x)))
-    return tirx.Div(tirx.Select(x < like(0.0, x), e, like(1.0, x)), like(1.0, x) + e)
-
-
 def _angle(a: list[Expr], dtype: DType, bind: Bind) -> Expr:
     """Of a real number: 0 or pi, and NaN for NaN."""
     x = bind(a[0])
@@ -44,5 +35,5 @@ def _angle(a: list[Expr], dtype: DType, bind: Bind) -> Expr:
 
 
 LIBRARY: MappingProxyType[str, Make] = MappingProxyType(
-    {**{n: _library(n) for n in _NAMES}, **LANE_BY_LANE, "sigmoid": _sigmoid, "angle": _angle}
+    {**{n: _library(n) for n in _NAMES}, **LANE_BY_LANE, "angle": _angle}
 )
