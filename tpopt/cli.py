@@ -16,6 +16,7 @@ from tpopt.commands.optimize import optimize
 from tpopt.commands.outcome import GuardedGroup
 from tpopt.commands.output import emit
 from tpopt.commands.passes import passes
+from tpopt.commands.remat import remat
 
 _FORWARD: Final[dict[str, Any]] = {
     "ignore_unknown_options": True,
@@ -69,6 +70,7 @@ def _bench(context: typer.Context) -> None:
         command.invoke(forwarded)
 
 
+app.command()(remat)
 app.command()(coverage)
 app.command()(passes)
 app.command()(doctor)

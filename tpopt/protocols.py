@@ -122,3 +122,56 @@ class Executor(Protocol):
     def close(self) -> None:
         """Releases workers; calling it again does nothing."""
         ...
+
+
+@dataclass(frozen=True)
+class AnnealerGraph:
+    """A graph as an annealer takes it: by node; any sum of sizes that may be alive together is below 2^30."""
+
+    sizes: Sequence[int]
+    durations: Sequence[float]
+    predecessors: Sequence[Sequence[int]]
+    successors: Sequence[Sequence[int]]
+    repeatable: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How to anneal: ``count`` moves while the temperature falls from ``hot`` to ``cold`` (units of time).
+
+    ``price`` is the time that a unit of size above the budget at one step costs. ``kinds`` weighs the kinds of moves:
+    relocate a computation, repeat one, drop a repetition, exchange repetitions, shift a run of computations.
+    """
+
+    count: int
+    hot: float
+    cold: float
+    price: float
+    kinds: tuple[float, float, float, float, float]
+    stop_within: bool = False
+    """Stop at the first schedule within the budget."""
+
+
+@runtime_checkable
+class Annealer(Protocol):
+    """Anneals one schedule, a sequence of nodes that may repeat; deterministic for its seed."""
+
+    def load(self, sequence: Sequence[int], budget: int) -> None:
+        """Starts from a schedule; the best one so far is forgotten."""
+        ...
+
+    def run(self, moves: Moves) -> int:
+        """Goes on from the current schedule; returns the number of moves made."""
+        ...
+
+    def best(self) -> tuple[tuple[int, ...], float, int]:
+        """The best schedule since :meth:`load`, its time, and its size above the budget, summed over the steps."""
+        ...
+
+
+class AnnealerFactory(Protocol):
+    """Makes annealers; with ``keep_first``, first computations keep their order."""
+
+    def __call__(self, graph: AnnealerGraph, *, keep_first: bool, seed: int) -> Annealer:
+        """An annealer of the graph."""
+        ...

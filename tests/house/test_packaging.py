@@ -69,7 +69,9 @@ def pip(*args: str) -> None:
 
 def test_the_wheel_holds_every_module_and_the_typing_marks_and_nothing_else(wheel: Path):
     folders = {package: package.replace(".", "/") for package in MAPPED}
-    wanted = {f"{inside}/py.typed" for inside in folders.values()} | {"tpopt/backend/native/launcher.c"}
+    wanted = {f"{inside}/py.typed" for inside in folders.values()} | {
+        f"tpopt/backend/native/{name}.c" for name in ("annealer", "launcher")
+    }
     for package, home in MAPPED.items():
         wanted |= {f"{folders[package]}/{file.relative_to(home).as_posix()}" for file in home.rglob("*.py")}
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
