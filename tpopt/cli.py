@@ -15,6 +15,7 @@ from tpopt.commands.explain import explain
 from tpopt.commands.optimize import optimize
 from tpopt.commands.outcome import GuardedGroup
 from tpopt.commands.output import emit
+from tpopt.commands.pack import pack
 from tpopt.commands.passes import passes
 from tpopt.commands.remat import remat
 
@@ -71,6 +72,7 @@ def _bench(context: typer.Context) -> None:
 
 
 app.command()(remat)
+app.command()(pack)
 app.command()(coverage)
 app.command()(passes)
 app.command()(doctor)

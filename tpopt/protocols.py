@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from tpopt.ir import Program, Stage
 from tpopt.ir.program import Array
@@ -174,4 +174,26 @@ class AnnealerFactory(Protocol):
 
     def __call__(self, graph: AnnealerGraph, *, keep_first: bool, seed: int) -> Annealer:
         """An annealer of the graph."""
+        ...
+
+
+class OffsetSearch(Protocol):
+    """Places blocks of memory within a capacity by depth-first search."""
+
+    def __call__(
+        self,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        sizes: Sequence[int],
+        ranks: Sequence[int],
+        capacity: int,
+        limit: int,
+        *,
+        by_rank: bool,
+    ) -> tuple[int, ...] | Literal["none", "limit"]:
+        """Offsets; ``none`` where there are none, ``limit`` where so many placements did not tell.
+
+        Block ``k`` is alive in ``[starts[k], ends[k])``. ``ranks`` (a permutation) says what to try first: among equal
+        offsets, or with ``by_rank`` among all blocks that may come next. The answer depends on nothing else.
+        """
         ...

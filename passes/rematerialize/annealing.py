@@ -67,7 +67,10 @@ class Clock:
 
 @dataclass
 class Pace:
-    """How many moves a round may make: a part of those that are left, or of what fits into the time that is left. The speed is that of the last round."""
+    """How many moves a round may make: a part of those that are left, or of what fits into the time that is left.
+
+    The speed is that of the last round.
+    """
 
     clock: Clock
     moves_per_second: float

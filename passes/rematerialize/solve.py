@@ -10,13 +10,17 @@ from tpopt.errors import UsageError
 from tpopt.passes.rematerialize.annealing import PARTS, Annealing, Clock, Pace, best_of
 from tpopt.passes.rematerialize.fixed_order import MOST_REPETITIONS, gap_bound, repetitions, solve_fixed
 from tpopt.passes.rematerialize.graph import ComputationGraph
+from tpopt.passes.rematerialize.moccasin import moccasin
 from tpopt.passes.rematerialize.orders import orders
 from tpopt.passes.rematerialize.schedule import Progress, Schedule, schedule_of
 from tpopt.passes.rematerialize.simulate import simulate
 from tpopt.protocols import AnnealerFactory
 
-Mode: TypeAlias = Literal["free", "fixed", "order"]
-"""What may change: order and repetitions; repetitions alone (first computations keep their order); the order alone."""
+Mode: TypeAlias = Literal["free", "fixed", "order", "moccasin"]
+"""What may change: order and repetitions; repetitions alone (first computations keep their order); the order alone.
+
+``moccasin`` is the fixed order by the published program, for comparison.
+"""
 BOUND_PART: Final = 0.1
 PROOF_PART: Final = 0.5
 """Parts of the time for the bound of a fixed order, and for its proof where the graph is small."""
@@ -75,11 +79,9 @@ def rematerialize(
         progress or _silent,
     )
     try:
-        run.orders()
-        if not run.finished:
-            run.bound()
-        if not run.finished:
-            run.search_all()
+        for step in (run.moccasin,) if search.mode == "moccasin" else (run.orders, run.bound, run.search_all):
+            if not run.finished:
+                step()
     except KeyboardInterrupt:
         run.tell("interrupted", 1.0)
     return schedule_of(
@@ -129,6 +131,13 @@ class _Run:
         self.tell("orders", 0.0)
         if self.search.mode != "fixed":
             self.keep(list(orders(self.graph, self.search.seed)))
+
+    def moccasin(self) -> None:
+        """Both phases of the published program; the clock is divided between them."""
+        self.tell("solving", 0.0)
+        seconds = self.search.seconds / 2
+        found = moccasin(self.graph, self.budget, seconds, workers=self.search.threads)
+        self.keep([found] if found is not None else [])
 
     def bound(self) -> None:
         """A bound from below, where the order is fixed; a budget below the structural bound is infeasible anyway."""

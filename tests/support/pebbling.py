@@ -89,7 +89,7 @@ def canonical(n: int, edges: list[tuple[int, int]]) -> tuple[tuple[int, int], ..
 
 
 def weighted(predecessors: list[list[int]], weighting: str, chance: random.Random) -> ComputationGraph:
-    """A graph with weights: ``unit`` (all 1), ``small`` (1 to 3), ``wide`` (sizes to 1000, durations to 999, some 0)."""
+    """A graph with weights: ``unit`` (all 1), ``small`` (1 to 3), ``wide`` (to 1000, some durations 0)."""
     n = len(predecessors)
     if weighting == "unit":
         return ComputationGraph.of([1] * n, [1] * n, predecessors)

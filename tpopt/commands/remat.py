@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ Graph = Annotated[Path, typer.Argument(metavar="GRAPH.json", help="Nodes, edges,
 Budget = Annotated[float | None, typer.Option(help="Part of the input order's peak (up to 1), or bytes (above 1).")]
 FixedOrder = Annotated[bool, typer.Option("--fixed-order", help="First computations keep the input order.")]
 OrderOnly = Annotated[bool, typer.Option("--order-only", help="Repeat nothing; without --budget, lowest peak.")]
+Moccasin = Annotated[bool, typer.Option("--moccasin", help="Solve Moccasin's published program, to compare.")]
 Seconds = Annotated[float, typer.Option("--time", help="Seconds to search.")]
 MoveCount = Annotated[int | None, typer.Option("--moves", help="Moves to search instead: the same result every time.")]
 Seed = Annotated[int, typer.Option(help="Seed of the search.")]
@@ -31,6 +33,7 @@ def remat(
     budget: Budget = None,
     fixed_order: FixedOrder = False,
     order_only: OrderOnly = False,
+    moccasin: Moccasin = False,
     time: Seconds = 30.0,
     moves: MoveCount = None,
     seed: Seed = 0,
@@ -42,7 +45,7 @@ def remat(
     Finds a sequence of the graph's nodes, some computed again, whose peak memory keeps the budget in the least time,
     and says how far from optimal it can be. Ends with 7 where no such sequence exists or none was found.
     """
-    mode = _mode(fixed_order=fixed_order, order_only=order_only)
+    mode = _mode({"fixed": fixed_order, "order": order_only, "moccasin": moccasin})
     if budget is None and mode != "order":
         raise UsageError("--budget is missing: a part of the input order's peak (0 to 1), or bytes (above 1)")
     from tpopt.passes.rematerialize import Search, budget_in_bytes, read_graph, rematerialize
@@ -60,10 +63,12 @@ def remat(
         raise LimitExceeded(_why_not(found, limit))
 
 
-def _mode(*, fixed_order: bool, order_only: bool) -> Mode:
-    if fixed_order and order_only:
-        raise UsageError("--fixed-order and --order-only exclude each other: nothing would be left to change")
-    return "fixed" if fixed_order else "order" if order_only else "free"
+def _mode(asked: Mapping[Mode, bool]) -> Mode:
+    """The mode that was asked for; the free order where none was."""
+    modes = [mode for mode, wanted in asked.items() if wanted]
+    if len(modes) > 1:
+        raise UsageError("--fixed-order, --order-only and --moccasin exclude each other")
+    return modes[0] if modes else "free"
 
 
 def _annealer() -> AnnealerFactory | None:

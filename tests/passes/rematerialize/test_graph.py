@@ -49,7 +49,7 @@ def test_a_file_that_holds_no_graph_says_why(document: Any, reason: str, tmp_pat
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    with pytest.raises(UsageError, match="none.json cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"none\.json cannot be read: No such file"):
         read_graph(tmp_path / "none.json")
 
 

@@ -16,7 +16,8 @@ typedef struct {
     int blocks, sections;
     const int32_t *from, *to; /* by block: its sections, half open */
     const int64_t *size;
-    int by_rank; const int32_t *rank; /* by block: what to try first among equal offsets */
+    const int32_t *rank; /* by block: what to try first, among equal offsets or, with by_rank, among all that may come */
+    int by_rank;
     int64_t capacity;
     int64_t *floor, *left, *low; /* low: by block, where it can lie at the lowest */
     uint8_t *placed;
@@ -54,7 +55,8 @@ static int settle(Packer *p, int64_t last) {
     return 1;
 }
 
-/* the blocks that may come next, best first; their number */
+/* the blocks that may come next, best first; their number. None comes so high that a section overflows, or that another
+ * block fits below it (which would move down there from wherever it was placed later) */
 static int candidates(const Packer *p, int32_t *out, int64_t last, int last_rank) {
     int64_t highest = p->capacity;
     int count = 0;
@@ -68,7 +70,7 @@ static int candidates(const Packer *p, int32_t *out, int64_t last, int last_rank
         int k = count++;
         for (; k > 0; k--) {
             int j = out[k - 1];
-            if (p->by_rank ? p->rank[j] < p->rank[i] : p->low[j] < low || (p->low[j] == low && p->rank[j] < p->rank[i])) break;
+            if (!p->by_rank && p->low[j] != low ? p->low[j] < low : p->rank[j] < p->rank[i]) break;
             out[k] = j;
         }
         out[k] = i;
@@ -123,9 +125,9 @@ static int descend(Packer *p, int64_t limit) {
 
 /* fills offset; 1, 0 or -1 as above, and -2 where memory is short */
 EXPORT int tpopt_packer_search(int blocks, int sections, const int32_t *from, const int32_t *to, const int64_t *size,
-                               const int32_t *rank, int64_t capacity, int64_t limit, int64_t *offset, int by_rank) {
+                               const int32_t *rank, int by_rank, int64_t capacity, int64_t limit, int64_t *offset) {
     Packer p = {.blocks = blocks, .sections = sections, .from = from, .to = to, .size = size, .rank = rank,
-                .capacity = capacity, .offset = offset, .by_rank=by_rank};
+                .by_rank = by_rank, .capacity = capacity, .offset = offset};
     size_t n = blocks, m = sections;
     p.floor = calloc(m, sizeof *p.floor), p.left = calloc(m, sizeof *p.left), p.low = calloc(n, sizeof *p.low);
     p.placed = calloc(n, 1), p.saved = malloc((n + 1) * m * sizeof *p.saved);
