@@ -24,15 +24,18 @@ if TYPE_CHECKING:
     from tpopt._compile import compile  # noqa: A004 - the public name
     from tpopt.report import Report
     from tpopt.runtime.compiled import CompiledModel
+    from tpopt.training.step import CompiledStep, compile_step
 
 __version__ = "0.1.0"
 
-__all__ = ["CompiledModel", "Options", "Report", "__version__", "compile", "errors"]
+__all__ = ["CompiledModel", "CompiledStep", "Options", "Report", "__version__", "compile", "compile_step", "errors"]
 
 _HOMES: Final[dict[str, str]] = {
     "CompiledModel": "tpopt.runtime.compiled",
     "Report": "tpopt.report",
+    "CompiledStep": "tpopt.training.step",
     "compile": "tpopt._compile",
+    "compile_step": "tpopt.training.step",
 }
 """Each public name that is imported on first use, and the module that defines it."""
 

@@ -129,6 +129,7 @@ class AnnealerGraph:
     """A graph as an annealer takes it: by node; any sum of sizes that may be alive together is below 2^30."""
 
     sizes: Sequence[int]
+    workspaces: Sequence[int]
     durations: Sequence[float]
     predecessors: Sequence[Sequence[int]]
     successors: Sequence[Sequence[int]]

@@ -28,8 +28,8 @@ REORDERING: Final = (1.0, 0.0, 0.0, 0.0, 0.1)
 """Weights of the kinds of moves, with and without repeated computations."""
 COLD: Final = 0.005
 """The last temperature of a round, in mean durations; at it hardly any worse schedule is taken."""
-HOTTEST: Final = (0.5, 0.2, 1.0, 0.3)
-"""First temperatures of rounds in turn, in mean durations."""
+HOTTEST: Final = (0.5, 0.05, 0.2, 0.02, 1.0, 0.1)
+"""First temperatures of rounds in turn, in mean durations: hot to leave a start behind, cold to polish it."""
 PRICE: Final = 0.3
 """First price of one mean size above the budget at one step, in mean durations; rounds adapt it."""
 CHEAPER: Final = 0.7
@@ -104,13 +104,12 @@ class Scaled:
     @staticmethod
     def of(graph: ComputationGraph) -> Scaled:
         """Divides by the greatest common divisor, and by more where the sizes are too large even so."""
-        common = math.gcd(*graph.sizes) or 1
-        unit = common * -(-sum(graph.sizes) // (common * LARGEST_LOAD))
-        sizes = [-(-size // unit) for size in graph.sizes]
-        arrays = AnnealerGraph(
-            sizes, [float(d) for d in graph.durations], graph.predecessors, graph.successors, graph.repeatable
-        )
-        return Scaled(arrays, max(unit, 1), statistics.fmean(sizes) or 1.0, statistics.fmean(graph.durations) or 1.0)
+        common = math.gcd(*graph.sizes, *graph.workspaces) or 1
+        unit = common * max(1, -(-(sum(graph.sizes) + max(graph.workspaces)) // (common * LARGEST_LOAD)))
+        sizes, workspaces = ([-(-size // unit) for size in row] for row in (graph.sizes, graph.workspaces))
+        durations = [float(d) for d in graph.durations]
+        arrays = AnnealerGraph(sizes, workspaces, durations, graph.predecessors, graph.successors, graph.repeatable)
+        return Scaled(arrays, unit, statistics.fmean(sizes) or 1.0, statistics.fmean(graph.durations) or 1.0)
 
 
 @dataclass

@@ -53,7 +53,7 @@ def gap_bound(graph: ComputationGraph, budget: int, seconds: float, *, determini
             for t in range(start + 1, end):
                 rows[t].append((stages.sizes[v], keep))
     for t, row in enumerate(rows):
-        room = budget - stages.sizes[t] - sum(stages.sizes[u] for u in stages.predecessors[t])
+        room = budget - stages.sizes[t] - stages.workspaces[t] - sum(stages.sizes[u] for u in stages.predecessors[t])
         if sum(size for size, _ in row) > room:
             model.add(sum(size * keep for size, keep in row) <= room)
     model.minimize(sum(cost * (1 - keep) for cost, keep in costs))
@@ -139,6 +139,7 @@ class _Stages:
     """The graph with its nodes numbered by the input order, so that a node and its stage have one number."""
 
     sizes: tuple[int, ...]
+    workspaces: tuple[int, ...]
     durations: tuple[int, ...]
     repeatable: tuple[bool, ...]
     predecessors: tuple[tuple[int, ...], ...]
@@ -149,6 +150,7 @@ class _Stages:
         place = {v: t for t, v in enumerate(graph.order)}
         return _Stages(
             tuple(graph.sizes[v] for v in graph.order),
+            tuple(graph.workspaces[v] for v in graph.order),
             tuple(graph.durations[v] for v in graph.order),
             tuple(graph.repeatable[v] for v in graph.order),
             tuple(tuple(place[u] for u in graph.predecessors[v]) for v in graph.order),
@@ -222,7 +224,8 @@ class _Program:
     def _memory(self, t: int) -> None:
         """What is alive while node t is computed for the first time."""
         operands = self.stages.predecessors[t]
-        room = self.budget - self.stages.sizes[t] - sum(self.stages.sizes[u] for u in operands)
+        own = self.stages.sizes[t] + self.stages.workspaces[t]
+        room = self.budget - own - sum(self.stages.sizes[u] for u in operands)
         held = [(self.stages.sizes[v], self.leaves(v, t)) for v in range(t) if v not in operands]
         held = [(size, literal) for size, literal in held if not isinstance(literal, int)]
         if room < 0 or sum(size for size, _ in held) > room:
@@ -253,7 +256,7 @@ class _Program:
     def _row(self, w: int, t: int, *, ordered: bool) -> None:
         """What is alive while w is computed again in stage t; ``ordered`` presumes repetitions in ascending order."""
         operands = self.stages.predecessors[w]
-        terms: list[Any] = [self.stages.sizes[x] for x in (w, *operands)]
+        terms: list[Any] = [self.stages.workspaces[w], *(self.stages.sizes[x] for x in (w, *operands))]
         for v in range(t):
             if v == w or v in operands:
                 continue

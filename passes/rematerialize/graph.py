@@ -20,7 +20,8 @@ class ComputationGraph:
     ``sizes`` are the bytes of the results, ``durations`` the time of one computation in any unit; both are integers.
     ``order`` is a topological order: the input order that budgets and extra time are measured against. A node that is
     not ``repeatable`` is computed exactly once. A result that must survive until the end is an operand of a node of
-    size 0 that comes last. :meth:`of` checks all of it.
+    size 0 that comes last. ``workspaces`` are bytes that a computation takes during its own step, beside its result.
+    :meth:`of` checks all of it.
     """
 
     ids: tuple[str, ...]
@@ -29,6 +30,7 @@ class ComputationGraph:
     predecessors: tuple[tuple[int, ...], ...]
     order: tuple[int, ...]
     repeatable: tuple[bool, ...]
+    workspaces: tuple[int, ...]
 
     @staticmethod
     def of(
@@ -39,6 +41,7 @@ class ComputationGraph:
         ids: Sequence[str] = (),
         order: Sequence[int] = (),
         repeatable: Sequence[bool] = (),
+        workspaces: Sequence[int] = (),
     ) -> ComputationGraph:
         """A checked graph; without ``order``, the topological order that keeps numbers ascending where it can.
 
@@ -48,24 +51,25 @@ class ComputationGraph:
         """
         n = len(sizes)
         names = tuple(ids) or tuple(str(v) for v in range(n))
-        once = tuple(repeatable) or (True,) * n
+        again = tuple(repeatable) or (True,) * n
+        extra = tuple(workspaces) or (0,) * n
         if not n:
             raise UsageError("the graph has no nodes")
-        if not n == len(durations) == len(predecessors) == len(names) == len(once):
+        if {len(durations), len(predecessors), len(names), len(again), len(extra)} != {n}:
             raise UsageError(
-                f"sizes, durations, predecessors, ids and repeatable have {n}, {len(durations)}, {len(predecessors)}, "
-                f"{len(names)} and {len(once)} entries; they need one for each node"
+                "sizes, durations, predecessors, ids, repeatable and workspaces need one entry for each node; they "
+                f"have {n}, {len(durations)}, {len(predecessors)}, {len(names)}, {len(again)} and {len(extra)}"
             )
         for v, name in enumerate(names):
-            if sizes[v] < 0 or durations[v] < 0:
-                raise UsageError(f"node {name!r} has a negative size or duration")
+            if min(sizes[v], durations[v], extra[v]) < 0:
+                raise UsageError(f"node {name!r} has a negative size, duration or workspace")
             if any(not 0 <= u < n or u == v for u in predecessors[v]):
                 raise UsageError(f"node {name!r} has an operand that is itself or no node")
         operands = tuple(tuple(dict.fromkeys(p)) for p in predecessors)
         natural = _topological(operands, names)
         chosen = tuple(order) or natural
         _check_order(chosen, operands, names)
-        return ComputationGraph(names, tuple(sizes), tuple(durations), operands, chosen, once)
+        return ComputationGraph(names, tuple(sizes), tuple(durations), operands, chosen, again, extra)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -92,13 +96,17 @@ class ComputationGraph:
     @cached_property
     def structural_bound(self) -> int:
         """Bytes below which no schedule gets: some node's result beside all its operands."""
-        return max(self.sizes[v] + sum(self.sizes[u] for u in self.predecessors[v]) for v in range(len(self)))
+        return max(
+            self.sizes[v] + self.workspaces[v] + sum(self.sizes[u] for u in self.predecessors[v])
+            for v in range(len(self))
+        )
 
 
 def read_graph(path: Path) -> ComputationGraph:
     """Reads ``{"nodes": [{"id", "duration", "size"}], "edges": [[from, to]], "order": [ids]}``.
 
-    ``order`` may be missing, as may a node's ``repeatable`` (true); other keys are ignored. Ids are any text.
+    ``order`` may be missing, as may a node's ``repeatable`` (true) and ``workspace`` (0); other keys are ignored. Ids
+    are any text.
 
     Raises:
         UsageError: the file cannot be read, is no JSON of this form, or describes no valid graph.
@@ -138,6 +146,7 @@ def _graph(document: Any) -> ComputationGraph:
         ids=ids,
         order=[_known(name, number, "order") for name in order],
         repeatable=[bool(node.get("repeatable", True)) for node in nodes],
+        workspaces=[_whole({"workspace": 0, **node}, "workspace", ids[k]) for k, node in enumerate(nodes)],
     )
 
 

@@ -1,8 +1,8 @@
 """What a schedule does to memory: the rule by which every solver's answer is judged.
 
 It shares no code with the solvers. The rule is Moccasin's (Bartan, Li, Teague, Lott, Dilkina, ICML 2023): a copy lives
-from the step that computes it to its last consumer before the next copy of the same node; what nobody consumes lives
-during its own step.
+from the step that computes it to its last consumer before the next copy of the same node; what nobody consumes, and
+what a computation takes beside its result, lives during its own step.
 """
 
 from __future__ import annotations
@@ -50,5 +50,5 @@ def simulate(graph: ComputationGraph, sequence: Sequence[int]) -> Simulation:
     loads, live = [], 0
     for step, node in enumerate(sequence):
         live += graph.sizes[node] - freed[step]
-        loads.append(live)
+        loads.append(live + graph.workspaces[node])
     return Simulation(tuple(loads), max(loads), sum(graph.durations[v] for v in sequence))

@@ -29,7 +29,7 @@ def optimum(graph: ComputationGraph, budget: int, *, fixed_order: bool = False) 
         if reached[live, done] < time:
             continue
         for v in range(n):
-            if live >> v & 1 or needs[v] & ~live or size[live | 1 << v] > budget:
+            if live >> v & 1 or needs[v] & ~live or size[live | 1 << v] + graph.workspaces[v] > budget:
                 continue
             if fixed_order and earlier[v] & ~done:
                 continue
@@ -89,7 +89,7 @@ def canonical(n: int, edges: list[tuple[int, int]]) -> tuple[tuple[int, int], ..
 
 
 def weighted(predecessors: list[list[int]], weighting: str, chance: random.Random) -> ComputationGraph:
-    """A graph with weights: ``unit`` (all 1), ``small`` (1 to 3), ``wide`` (to 1000, some durations 0)."""
+    """A graph with weights: ``unit`` (all 1), ``small`` (1 to 3), ``wide`` (to 1000, some 0, some workspaces)."""
     n = len(predecessors)
     if weighting == "unit":
         return ComputationGraph.of([1] * n, [1] * n, predecessors)
@@ -98,7 +98,10 @@ def weighted(predecessors: list[list[int]], weighting: str, chance: random.Rando
             [chance.randint(1, 3) for _ in range(n)], [chance.randint(1, 3) for _ in range(n)], predecessors
         )
     durations = [chance.choice((0, chance.randint(1, 999))) for _ in range(n)]
-    return ComputationGraph.of([chance.randint(1, 1000) for _ in range(n)], durations, predecessors)
+    workspaces = [chance.choice((0, 0, chance.randint(1, 500))) for _ in range(n)]
+    return ComputationGraph.of(
+        [chance.randint(1, 1000) for _ in range(n)], durations, predecessors, workspaces=workspaces
+    )
 
 
 def random_graph(n: int, chance: random.Random) -> list[list[int]]:

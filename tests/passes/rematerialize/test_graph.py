@@ -34,7 +34,7 @@ def test_a_graph_is_read(tmp_path: Path):
         ({"nodes": [{"duration": 1, "size": 1}], "edges": []}, r"nodes\[0\] must be an object with 'id'"),
         ({"nodes": [NODES[0], NODES[0]], "edges": []}, "two nodes have the id 'a'"),
         ({"nodes": [{**NODES[0], "size": 1.5}], "edges": []}, "node 'a' needs 'size', a whole number; it has 1.5"),
-        ({"nodes": [{**NODES[0], "size": -1}], "edges": []}, "node 'a' has a negative size or duration"),
+        ({"nodes": [{**NODES[0], "size": -1}], "edges": []}, "node 'a' has a negative size, duration or workspace"),
         ({"nodes": NODES, "edges": [["a", "c"]]}, r"edges\[0\] names 'c', which is no node"),
         ({"nodes": NODES, "edges": ["ab"]}, r"edges\[0\] must be a pair"),
         ({"nodes": NODES, "edges": [["a", "a"]]}, "node 'a' has an operand that is itself or no node"),

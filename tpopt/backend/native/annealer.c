@@ -36,7 +36,7 @@ typedef struct {
 typedef struct {
     /* the graph: compressed rows of predecessors and successors */
     int nodes, most_copies, keep_first;
-    const int32_t *pred_at, *pred, *succ_at, *succ, *size;
+    const int32_t *pred_at, *pred, *succ_at, *succ, *size, *workspace;
     const double *duration;
     const uint8_t *repeatable;
     int32_t budget;
@@ -175,6 +175,7 @@ static void put(Annealer *a, int v, int t) {
     at[k] = t;
     a->copied[v]++;
     a->count++;
+    add(a, t, t, a->workspace[v]);
     a->time += a->duration[v];
     note_repeats(a, v);
 }
@@ -199,6 +200,7 @@ static void take(Annealer *a, int v, int t) {
             a->end[q] = last;
         }
     }
+    add(a, t, t, -a->workspace[v]);
     if (a->load[t] > a->budget) a->excess -= a->load[t] - a->budget;
     a->occupied[t] = 0;
     a->node_at[t] = NONE;
@@ -380,13 +382,13 @@ EXPORT void tpopt_annealer_free(Annealer *a) {
 /* the arrays of the graph must outlive the annealer; NULL where memory is short */
 EXPORT Annealer *tpopt_annealer_new(int nodes, int most_copies, int keep_first, int capacity, const int32_t *pred_at,
                                     const int32_t *pred, const int32_t *succ_at, const int32_t *succ,
-                                    const int32_t *size, const double *duration, const uint8_t *repeatable,
-                                    uint64_t seed) {
+                                    const int32_t *size, const int32_t *workspace, const double *duration,
+                                    const uint8_t *repeatable, uint64_t seed) {
     Annealer *a = calloc(1, sizeof *a);
     if (!a) return NULL;
     a->nodes = nodes, a->most_copies = most_copies, a->keep_first = keep_first, a->capacity = capacity;
     a->pred_at = pred_at, a->pred = pred, a->succ_at = succ_at, a->succ = succ;
-    a->size = size, a->duration = duration, a->repeatable = repeatable;
+    a->size = size, a->workspace = workspace, a->duration = duration, a->repeatable = repeatable;
     a->random = (seed + 1) * 0x9E3779B97F4A7C15u;
     if (!a->random) a->random = 1;
     int32_t **by_slot[] = {&a->node_at, &a->end, &a->load, &a->occupied, &a->best, &a->scratch};

@@ -35,6 +35,7 @@ class NativeAnnealer:
             *_rows(graph.predecessors),
             *_rows(graph.successors),
             np.asarray(graph.sizes, dtype=np.int32),
+            np.asarray(graph.workspaces, dtype=np.int32),
             np.asarray(graph.durations, dtype=np.float64),
             np.asarray(graph.repeatable, dtype=np.uint8),
         )  # the process points into them
@@ -85,7 +86,7 @@ def _library() -> ctypes.CDLL:
     except OSError as error:
         raise KernelBuildFailed(f"the annealer {path} does not load: {error}") from error
     c = ctypes
-    _declare(library, "new", c.c_void_p, [*[c.c_int] * 4, *[c.c_void_p] * 7, c.c_uint64])
+    _declare(library, "new", c.c_void_p, [*[c.c_int] * 4, *[c.c_void_p] * 8, c.c_uint64])
     _declare(library, "load", None, [c.c_void_p, c.c_void_p, c.c_int, c.c_int32])
     _declare(library, "run", c.c_int64, [c.c_void_p, c.c_int64, *[c.c_double] * 3, c.c_void_p, c.c_int])
     _declare(library, "best", c.c_int, [c.c_void_p] * 4)
