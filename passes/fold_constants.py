@@ -14,6 +14,7 @@ from tpopt.errors import TpoptError
 from tpopt.ir import DENSE, Compute, DType, Kernel, Opaque, Origin, Program, Reduce, Scatter, Stage, Tensor, postorder
 from tpopt.ir.interpret import interpret
 from tpopt.ir.interpret.rounding import round_bf16
+from tpopt.ir.materialize import is_formula
 from tpopt.ir.program import Array
 from tpopt.ir.walk import stage_reads
 from tpopt.rewrite import Numerics, Pass, Trace
@@ -31,7 +32,8 @@ class FoldConstants(Pass):
 
     Whole chains of such stages are evaluated in float64 and rounded once, to the type of the tensor that the rest of
     the program reads. Its origin lists the parameters of all weights it comes from. Inputs, states and weights that
-    an alias overwrites are no constants; weights given by a formula stay formulas. Numerics: rounding.
+    an alias overwrites are no constants; weights given by a formula stay formulas, but small ones are evaluated beside
+    others. Numerics: rounding.
 
     Given::
 
@@ -46,7 +48,8 @@ class FoldConstants(Pass):
         y: f32[9,64] = L[i0:9,i1:64] x[i0,i1] * r[i1]
 
     A result takes at most ``max_bytes``, and at most ``growth`` times the bytes of the weights it comes from (8: a
-    4-bit weight made f32) unless it takes at most ``small_bytes``. Evaluating a stage visits at most ``max_points``.
+    4-bit weight made f32) unless it takes at most ``small_bytes``. Evaluating a stage visits at most ``max_points``. A
+    formula is small up to ``formula_bytes``.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -55,6 +58,7 @@ class FoldConstants(Pass):
     growth: float = 8.0
     small_bytes: int = 16 << 20
     max_points: int = 1 << 31
+    formula_bytes: int = 1 << 12
 
     def run(self, program: Program, trace: Trace) -> Program:
         blocked: dict[Stage, str] = {}
@@ -84,13 +88,15 @@ class _Folder:
         for weight in self.program.weights:
             if weight.name in self.program.constants and weight.name not in overwritten and weight.structure is DENSE:
                 self.sizes[weight] = _bytes(weight)
+            elif is_formula(weight.structure) and _bytes(weight) <= self.options.formula_bytes:
+                self.sizes[weight] = 0
         known = [s for s in self.program.stages if self._is_known(s)]
         self._choose(set(known))
 
     def _is_known(self, stage: Stage) -> bool:
         """Whether a stage can be evaluated; its outputs are known from then on."""
         reads = stage_reads(stage)
-        if any(t not in self.sizes for t in reads):
+        if any(t not in self.sizes for t in reads) or (reads and not any(self.sizes[t] for t in reads)):
             return False
         reason = self._obstacle(stage)
         if reason:

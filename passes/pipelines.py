@@ -7,6 +7,7 @@ from typing import Final
 from tpopt.passes.collapse_deltas import CollapseDeltas
 from tpopt.passes.common_subexpressions import CommonSubexpressions
 from tpopt.passes.dead_code import DeadCode
+from tpopt.passes.derive.derive import Derive
 from tpopt.passes.fold_affine import FoldAffine
 from tpopt.passes.fold_constants import FoldConstants
 from tpopt.passes.inline_views import InlineViews
@@ -37,4 +38,5 @@ DEFAULT: Final[tuple[Pass, ...]] = (
     FoldConstants(),  # scaled and joined weights get their values
     CommonSubexpressions(),  # equal weights that folding made
     DeadCode(),  # the weights that others took the place of
+    Derive(),  # changes nothing: it offers other programs for parts of what the passes above made
 )

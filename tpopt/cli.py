@@ -10,6 +10,7 @@ import typer.main
 
 import tpopt
 from tpopt.commands.coverage import coverage
+from tpopt.commands.derive import derive
 from tpopt.commands.doctor import doctor
 from tpopt.commands.explain import explain
 from tpopt.commands.optimize import optimize
@@ -18,6 +19,7 @@ from tpopt.commands.output import emit
 from tpopt.commands.pack import pack
 from tpopt.commands.passes import passes
 from tpopt.commands.remat import remat
+from tpopt.commands.replay import replay
 
 _FORWARD: Final[dict[str, Any]] = {
     "ignore_unknown_options": True,
@@ -71,6 +73,8 @@ def _bench(context: typer.Context) -> None:
         command.invoke(forwarded)
 
 
+app.command()(derive)
+app.command()(replay)
 app.command()(remat)
 app.command()(pack)
 app.command()(coverage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from support.tree import ROOT
 
 import tpopt
@@ -50,7 +51,7 @@ def test_a_module_of_the_same_name_in_the_way_is_reported(tmp_path):
     ("suite", "message"),
     [
         (str(SUITES / "empty.py"), "empty has no ZOO"),
-        ("no_such_suite", r"neither a suite \(zoo\), nor a path, nor a module"),
+        ("no_such_suite", r"neither a suite \(zoo, kernels, kernels-drawn, derivations\), nor a path, nor a module"),
     ],
 )
 def test_what_is_no_suite_is_refused(suite, message):
@@ -69,3 +70,24 @@ def test_models_are_selected_in_the_suites_own_order():
     assert list(select_models(models, ("last", "first"))) == ["first", "last"]
     with pytest.raises(UnknownName, match="unknown model 'frist'; did you mean 'first'"):
         select_models(models, ("frist",))
+
+
+@pytest.mark.parametrize(("suite", "first"), [("kernels", "gated"), ("kernels-drawn", "pointwise_0")])
+def test_the_cases_of_single_kernels_are_modules_with_inputs(suite: str, first: str):
+    models = load_suite(suite)
+    assert next(iter(models)) == first
+    for name in list(models)[::17]:
+        model, inputs = models[name]()
+        assert torch.isfinite(model(*inputs)).all(), name
+
+
+def test_a_name_may_be_a_pattern_that_fits_some_model():
+    models = load_suite("kernels")
+    assert set(select_models(models, ("rotary", "depthwise_*"))) == {
+        "rotary",
+        "depthwise_3",
+        "depthwise_3_strided",
+        "depthwise_7",
+    }
+    with pytest.raises(UnknownName, match="soft"):
+        select_models(models, ("soft-*",))

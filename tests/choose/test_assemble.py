@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from support.covers import candidate, conversion, prices, tensor
 
-from tpopt.choose.assemble import assemble, in_layout
-from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Price, Value
+from tpopt.choose.assemble import assemble
+from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Price, Value, in_layout
 from tpopt.errors import InvalidProgram
 from tpopt.ir import DType, Opaque, Program, Tensor
 from tpopt.ir.walk import stage_reads

@@ -7,7 +7,7 @@ import sys
 import pytest
 from support.cli import Run
 
-COMMANDS = ["optimize", "explain", "bench", "remat", "pack", "coverage", "passes", "doctor"]
+COMMANDS = ["optimize", "explain", "bench", "derive", "replay", "remat", "pack", "coverage", "passes", "doctor"]
 IN_A_PROCESS = """
 import json, sys
 from tpopt.cli import main

@@ -20,7 +20,7 @@ from tpopt.backend.machine import machine_fingerprint, measured_balance, synchro
 from tpopt.backend.profile import Profiler
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
-from tpopt.choose.pricing import Pricer
+from tpopt.choose.pricing import Pricer, planned
 from tpopt.cost_models.roofline import RooflineModel
 from tpopt.errors import TpoptError, UnsupportedModel, VerificationFailed
 from tpopt.frontend import Traced, trace
@@ -148,7 +148,7 @@ def _choose(
     found = gather(traced.original, attempt.forms, options.exclude, device.type, options.kernels)
     measured = options.choice == "measured"
     if measured and options.kernels != "library":
-        build_all((c.stage for c in found.admitted), 0.5 * max(attempt.deadline - time.perf_counter(), 0.0))
+        build_all((planned(c) for c in found.admitted), 0.5 * max(attempt.deadline - time.perf_counter(), 0.0))
     records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
     profiler = Profiler(values, binder, synchronizer(device)) if measured else None

@@ -34,7 +34,7 @@ class Call:
     ``args`` may nest lists that hold :class:`Ref`. ``outs`` name the tensors of the flattened result; ``single`` says
     that the function returns one tensor and not a sequence. ``out_function`` has the same arguments plus ``out=`` and
     may be used in its place where it was seen to write there without allocating. A kernel with ``into`` writes all its
-    results, dense and in row-major order, where it is told, and needs no such test.
+    results, dense in the layouts of their allocators, where it is told, and needs no such test.
     """
 
     label: str

@@ -25,6 +25,8 @@ HOPELESS = 3.0
 """A call that takes this many times as long as the quickest of its group is not timed any further: it will not win."""
 HOPELESS_SECONDS = 0.0005
 """Nor is it dropped for a difference that is less than this."""
+TRIES = 3
+"""Calls of which the quickest counts before one is dropped: any single one may have been interrupted."""
 OTHER_NUMBERS = 0.05
 """Relative L2 difference that no rounding explains: bf16 keeps 8 bits, and a value has been through one operator."""
 
@@ -75,7 +77,7 @@ class Profiler:
     def measure(
         self, calls: Mapping[str, Call], deadline: float | None = None
     ) -> dict[str, tuple[float, float, float, int]]:
-        """Microseconds of each call: median, low, high, rounds. What is hopelessly slow is timed once."""
+        """Microseconds of each call: median, low, high, rounds. What is hopelessly slow is called a few times."""
         contestants = {name: self._thunk(call) for name, call in calls.items()}
         found = {}
         for name, seconds in self._hopeless(contestants).items():
@@ -91,16 +93,19 @@ class Profiler:
         return found
 
     def _hopeless(self, contestants: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-        """Seconds of one call of each contestant that is not worth more of them."""
-        once = {}
+        """Seconds of a call of each contestant that is not worth more of them."""
         with inference():
-            for name, call in contestants.items():
-                start = time.perf_counter()
-                call()
-                self._synchronize()
-                once[name] = time.perf_counter() - start
-        best = min(once.values(), default=0.0)
-        return {n: s for n, s in once.items() if s > HOPELESS * best and s - best > HOPELESS_SECONDS}
+            quickest = {name: self._once(call) for name, call in contestants.items()}
+            for _ in range(TRIES - 1):
+                for name in _behind(quickest):
+                    quickest[name] = min(quickest[name], self._once(contestants[name]))
+        return _behind(quickest)
+
+    def _once(self, call: Callable[[], Any]) -> float:
+        start = time.perf_counter()
+        call()
+        self._synchronize()
+        return time.perf_counter() - start
 
     def _thunk(self, call: Call) -> Callable[[], Any]:
         """What a plan does at each call: a kernel that writes where it is told gets its memory beforehand."""
@@ -111,6 +116,12 @@ class Profiler:
 
     def _value(self, name: str) -> torch.Tensor:
         return self._values[name] if name in self._values else self._binder.weights[name]
+
+
+def _behind(seconds: Mapping[str, float]) -> dict[str, float]:
+    """Those that are too far behind the best to win."""
+    best = min(seconds.values(), default=0.0)
+    return {n: s for n, s in seconds.items() if s > HOPELESS * best and s - best > HOPELESS_SECONDS}
 
 
 def _difference(name: str, result: torch.Tensor, known: torch.Tensor) -> str | None:

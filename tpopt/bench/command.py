@@ -20,7 +20,7 @@ INTERRUPTED = 130
 
 def bench(  # noqa: PLR0917  # typer reads options from parameters
     suite: Annotated[str, typer.Option(help='"zoo", a path, or a module with a mapping ZOO.')] = "zoo",
-    models: Annotated[str | None, typer.Option(help="Names of models, separated by commas; all by default.")] = None,
+    models: Annotated[str | None, typer.Option(help="Names or patterns, separated by commas; all by default.")] = None,
     peers: Annotated[
         str | None,
         typer.Option(help="Who else runs: eager,inductor,inductor-max,onnxruntime,openvino; all by default."),

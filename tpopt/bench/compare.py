@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from tpopt.bench.run import Row, Run
+from tpopt.bench.suites import is_selected
 from tpopt.errors import PerformanceRegression, UsageError
 
 Verdict = Literal["same", "better", "worse", "changed"]
@@ -87,8 +88,7 @@ def compare_runs(base: Run, new: Run, *, threshold: float = DEFAULT_THRESHOLD) -
     counted = base.config.choice == new.config.choice == "model"
     findings: list[Finding] = []
     for row in base.models:
-        wanted = new.config.models is None or row["name"] in new.config.models
-        if wanted:
+        if is_selected(row["name"], new.config.models):
             findings += _compare_rows(row, new.row(row["name"]), counted, threshold)
     if not findings:
         raise UsageError(

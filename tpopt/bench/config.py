@@ -22,7 +22,7 @@ class BenchConfig:
 
     Attributes:
         suite: ``"zoo"``, a path, or the name of a module with a mapping ``ZOO``.
-        models: names of models, or None for all.
+        models: names of models or patterns such as ``gpt2_*``, or None for all.
         peers: who else runs: names in :data:`tpopt.bench.PEERS`.
         rounds: interleaved rounds; 0 takes no times. None is 15, or 0 when ``choice="model"``, which is there for the
             figures that do not depend on the machine's mood.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -15,7 +16,12 @@ from tpopt.errors import UnknownName, UsageError
 Factory = Callable[[], tuple[Any, tuple[Any, ...]]]
 """Builds a module and the positional inputs of one call."""
 
-CHECKOUT_SUITES: Final[Mapping[str, str]] = {"zoo": "examples/zoo"}
+CHECKOUT_SUITES: Final[Mapping[str, str]] = {
+    "zoo": "examples/zoo",
+    "kernels": "examples/kernels",
+    "kernels-drawn": "examples/kernels_drawn",
+    "derivations": "examples/derivations",
+}
 """Suites that tpopt's source tree holds, and where; they are not part of the installed package."""
 
 
@@ -23,8 +29,9 @@ def load_suite(suite: str) -> Mapping[str, Factory]:
     """Returns the models of a suite by name.
 
     Args:
-        suite: ``"zoo"``, found in the checkout around the working directory or around the installed package; or the
-            path of a package or of a Python file; or the dotted name of a module that can be imported.
+        suite: ``"zoo"`` or another of :data:`CHECKOUT_SUITES`, found in the checkout around the working directory or
+            around the installed package; or the path of a package or of a Python file; or the dotted name of a module
+            that can be imported.
 
     Raises:
         UsageError: the suite is not found, does not import, or has no mapping ``ZOO``.
@@ -47,13 +54,20 @@ def load_suite(suite: str) -> Mapping[str, Factory]:
 def select_models(models: Mapping[str, Factory], names: tuple[str, ...] | None) -> dict[str, Factory]:
     """Returns the models of these names in the suite's own order, or all of them.
 
+    A name may be a pattern, such as ``gpt2_*``.
+
     Raises:
-        UnknownName: a name that the suite does not have.
+        UnknownName: a name that the suite does not have, or a pattern that no name fits.
     """
     for name in names or ():
-        if name not in models:
+        if not any(fnmatchcase(known, name) for known in models):
             raise UnknownName("model", name, models)
-    return {name: factory for name, factory in models.items() if names is None or name in names}
+    return {name: factory for name, factory in models.items() if is_selected(name, names)}
+
+
+def is_selected(name: str, patterns: tuple[str, ...] | None) -> bool:
+    """Whether a model is one of those asked for; None asks for all."""
+    return patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _checkout_suite(suite: str) -> Path:

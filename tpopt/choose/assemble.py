@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from heapq import heapify, heappop, heappush
 
-from tpopt.backend.plan import LAYOUT_SUFFIX, Plan, Step
-from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Price, Value
+from tpopt.backend.plan import Plan, Step
+from tpopt.choose.candidate import Candidate, Price, Value, in_layout
 from tpopt.errors import InvalidProgram
-from tpopt.ir import Program, Stage, Tensor
+from tpopt.ir import Program, Stage
 from tpopt.ir.walk import map_stage_tensors, stage_reads
 
 
@@ -46,13 +46,6 @@ def _conversion(candidate: Candidate) -> Stage:
     target = candidate.stage.outs[0]
     mapping = {source: in_layout(source, need.layout), target: in_layout(source, make.layout)}
     return map_stage_tensors(candidate.stage, lambda t: mapping.get(t, t))
-
-
-def in_layout(tensor: Tensor, layout: str) -> Tensor:
-    """The plan's name of a value: ``x`` in row-major, ``x.cl`` in channels-last."""
-    if layout != CHANNELS_LAST:
-        return tensor
-    return Tensor(tensor.name + LAYOUT_SUFFIX, tensor.shape, tensor.dtype, CHANNELS_LAST, tensor.structure)
 
 
 def _ordered(program: Program, picked: Sequence[Candidate], given: frozenset[Value]) -> list[Candidate]:

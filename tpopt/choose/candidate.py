@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tpopt.ir import Stage
+from tpopt.backend.plan import LAYOUT_SUFFIX
+from tpopt.ir import Stage, Tensor
 from tpopt.rewrite.numerics import Numerics
 
 ROW = ""
@@ -21,6 +22,13 @@ class Value:
 
     def __str__(self) -> str:
         return f"{self.name}@{self.layout}" if self.layout else self.name
+
+
+def in_layout(tensor: Tensor, layout: str) -> Tensor:
+    """The plan's name of a value: ``x`` in row-major, ``x.cl`` in channels-last."""
+    if layout != CHANNELS_LAST:
+        return tensor
+    return Tensor(tensor.name + LAYOUT_SUFFIX, tensor.shape, tensor.dtype, CHANNELS_LAST, tensor.structure)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,9 @@
 
 oneDNN's channels-last kernels add a reduction of length ``K`` up in order, so their relative error grows with its
 square root (measured in f32 on two CPUs: 1.15e-8 to 1.25e-8 times sqrt(K)); the original operators make 1.5e-7 to
-1.9e-7 at any length, as much as a sum of ``FREE`` terms. The errors of a model's layers add up in quadrature, so the
-squares of what kernels add to the original's error add up plainly: a linear constraint of the cover program.
+1.9e-7 at any length, as much as a sum of ``FREE`` terms. Products of transformed tiles multiply that. The errors of a
+model's layers add up in quadrature, so the squares of what kernels add to the original's error add up plainly: a linear
+constraint of the cover program.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from tpopt.backend.generated.candidates import KIND
 from tpopt.backend.generated.plan import BLOCK, LONG_SUM
 from tpopt.choose.candidate import Candidate
-from tpopt.ir import Compute, Kernel, Reduce, Stage, postorder
+from tpopt.ir import Compute, Kernel, Read, Reduce, Stage, postorder
 from tpopt.ir.index import evaluate, index, product
+from tpopt.ir.toom_cook import amplification
 
 FREE = 150
 """Terms of a sum that lose no more in one accumulator than the original operator does."""
@@ -31,7 +33,20 @@ def excess_terms(candidate: Candidate, sizes: Mapping[str, int]) -> int:
     length = max((reduction_length(s, sizes) for s in candidate.stage.defines), default=0) // parts
     if candidate.kind == KIND and length > LONG_SUM:
         length = BLOCK + length // BLOCK  # one block in one accumulator, then the blocks in another
-    return max(0, length - FREE)
+    return max(0, length - FREE, *(int(FREE * (growth(s) ** 2 - 1)) for s in candidate.stage.defines))
+
+
+def growth(stage: Stage) -> float:
+    """How many times the error of a plain sum a stage makes that puts a sum together from transformed products."""
+    reads = (t for t in postorder(*stage.bodies) if isinstance(t, Read)) if isinstance(stage, Compute) else ()
+    total = 1.0
+    for structure in (r.tensor.structure for r in reads if r.tensor.structure.kind == "toom_cook"):
+        part, m, r = structure.parameters
+        if part == "sums":
+            assert isinstance(m, int)
+            assert isinstance(r, int)
+            total *= amplification(m, r)
+    return total
 
 
 def reduction_length(stage: Stage, sizes: Mapping[str, int]) -> int:

@@ -16,16 +16,17 @@ from tpopt.backend.library import library_candidates
 from tpopt.backend.library.torch_stage import bridge_candidates
 from tpopt.backend.plan import Plan
 from tpopt.choose.assemble import assemble
-from tpopt.choose.candidate import Candidate, Candidates, Price, Refused, Value
-from tpopt.choose.careful import affordable, excess_terms
+from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Candidates, Price, Refused, Value
+from tpopt.choose.careful import affordable, excess_terms, growth
 from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.originals import original_candidates
-from tpopt.choose.pricing import Pricer
+from tpopt.choose.pricing import Pricer, planned
 from tpopt.choose.solve import Solution, Spending, solve
 from tpopt.errors import InvalidProgram
-from tpopt.ir import Opaque, Program, Stage, Tensor
+from tpopt.ir import Kernel, Opaque, Program, Stage, Tensor
 from tpopt.ir.walk import stage_reads
 from tpopt.options import Kernels
+from tpopt.rewrite.numerics import Numerics
 
 _FAILURE: Final = re.compile(r"\w+Error: ")
 """How the reason reads that an operator was turned down for when it ran and raised."""
@@ -59,16 +60,19 @@ def gather(
     _offers(forms, found, partial(library_candidates, device=device))
     bridge_candidates(forms, found)  # before what is generated, so that every value has a maker if nothing can be built
     if kernels != "library" and device == "cpu":
-        _generated(forms, found)
+        offered = (v for c in found.admitted for v in (*c.needs, *c.produces))
+        _generated(forms, found, frozenset(v.name for v in offered if v.layout == CHANNELS_LAST))
+    found.admitted = [_labelled(c) for c in found.admitted]
     _exclude(found, (*forms, original), exclude)
     layout_candidates({n: t for program in (*forms, original) for n, t in program.tensors.items()}, found)
     return found
 
 
-def _generated(forms: Sequence[Program], found: Candidates) -> None:
+def _generated(forms: Sequence[Program], found: Candidates, channels_last: frozenset[str]) -> None:
+    """What is generated; ``channels_last`` names values that somebody else takes or makes in that layout."""
     reason = obstacle()
     if reason is None:
-        _offers(forms, found, generated.candidates)
+        _offers(forms, found, partial(generated.candidates, channels_last=channels_last))
     else:
         for name in (o.name for s in forms[0].stages for o in s.outs):
             found.refuse(f"{name}:{generated.KIND}", generated.KIND, (name,), reason)
@@ -92,6 +96,14 @@ def _offers(forms: Sequence[Program], found: Candidates, offer: Callable[[Progra
             found.add(candidate if number == 1 else replace(candidate, name=f"{candidate.name}~{number}"))
         seen = dict.fromkeys(found.refused)
         found.refused += [r for r in offered.refused if r not in seen and not constants.issuperset(r.covers)]
+
+
+def _labelled(candidate: Candidate) -> Candidate:
+    """With the label of what it computes, whoever offers it: transformed products lose accuracy in any kernel."""
+    stage = candidate.stage
+    if not isinstance(stage, Kernel) or all(growth(s) == 1.0 for s in stage.defines):
+        return candidate
+    return replace(candidate, numerics=max(candidate.numerics, Numerics.CONDITIONING))
 
 
 def _same(one: Candidate, other: Candidate) -> bool:
@@ -164,7 +176,7 @@ def _prepare(picked: Sequence[Candidate], found: Candidates, pricer: Pricer) -> 
     if pricer.profiler is not None:
         return True
     made = [c for c in picked if c.kind == generated.KIND]
-    build_all(c.stage for c in made)
+    build_all(planned(c) for c in made)
     broken = {c: reason for c in made if (reason := pricer.unbuildable(c)) is not None}
     for candidate, reason in broken.items():
         found.refuse(candidate.name, candidate.kind, candidate.covers, reason)

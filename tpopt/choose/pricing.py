@@ -11,8 +11,7 @@ from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
 from tpopt.backend.plan import LAYOUT_SUFFIX
 from tpopt.backend.profile import Profiler
-from tpopt.choose.assemble import in_layout
-from tpopt.choose.candidate import Candidate, Candidates, Price, Refused
+from tpopt.choose.candidate import Candidate, Candidates, Price, Refused, in_layout
 from tpopt.choose.levels import level
 from tpopt.choose.modelled import VIEW_US, ModelPrices
 from tpopt.errors import TpoptError

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from tpopt.errors import InvalidProgram
 from tpopt.ir.structure import Structure
 from tpopt.ir.terms import Tensor
+from tpopt.ir.toom_cook import Matrix, matrix
 
 Array = npt.NDArray[Any]
 
@@ -84,6 +85,24 @@ def _one_hot(structure: Structure, shape: tuple[int, ...]) -> Array:
     return values
 
 
+def toom_cook(structure: Structure, shape: tuple[int, ...]) -> Matrix:
+    """The rational matrix that a structure names."""
+    part, m, r = structure.parameters
+    if not (isinstance(part, str) and isinstance(m, int) and isinstance(r, int)):
+        raise InvalidProgram(f"structure {structure}: the part is a name, m and r are integers")
+    try:
+        rows = matrix(part, m, r)
+    except ValueError as error:
+        raise InvalidProgram(f"structure {structure}: {error}") from None
+    if shape != (len(rows), len(rows[0])):
+        raise InvalidProgram(f"structure {structure} has shape {(len(rows), len(rows[0]))}, the tensor {shape}")
+    return rows
+
+
+def _toom_cook(structure: Structure, shape: tuple[int, ...]) -> Array:
+    return np.array([[float(v) for v in row] for row in toom_cook(structure, shape)])
+
+
 _FORMULAS: MappingProxyType[str, Callable[[Structure, tuple[int, ...]], Array]] = MappingProxyType(
-    {"dft": _dft, "identity": _identity, "permutation": _one_hot, "one_hot": _one_hot}
+    {"dft": _dft, "identity": _identity, "permutation": _one_hot, "one_hot": _one_hot, "toom_cook": _toom_cook}
 )

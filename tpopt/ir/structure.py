@@ -21,6 +21,7 @@ KINDS = (
     "low_rank",
     "block_sparse",
     "symmetric",
+    "toom_cook",
 )
 
 
@@ -32,6 +33,7 @@ class Structure(Term):
     and columns. ``identity()``, ``diagonal()``, ``symmetric()``, ``circulant()`` and ``toeplitz()`` speak of the last
     two axes. ``permutation(p...)`` and ``one_hot(p...)`` list the column of the one in each row. ``kron(s...)`` lists
     the shapes of the factors, ``low_rank(r)`` the rank, ``block_sparse(rows, columns)`` the block.
+    ``toom_cook(part, m, r)`` is one of the matrices of :mod:`tpopt.ir.toom_cook`.
     """
 
     kind: str

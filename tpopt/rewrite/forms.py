@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tpopt.ir import Program
-from tpopt.rewrite.passes import Pipeline, Step
+from tpopt.rewrite.passes import Pipeline, Step, check_contract
 from tpopt.rewrite.trace import Trace
 
 
@@ -25,12 +25,22 @@ def forms(pipeline: Pipeline, program: Program, trace: Trace | None = None) -> t
 
     Most passes always pay. Where one that strikes a bargain (merging products, say) changed the program, the program
     without such passes stays on offer, and so does what the pass made before views were composed into their readers: it
-    tells how the tensors of the one form come from those of the other. A name means the same value in all forms (the
-    contract of :class:`Pass`).
+    tells how the tensors of the one form come from those of the other. Last come the alternatives that passes derive
+    from the program without bargains. A name means the same value in all forms (the contract of :class:`Pass`).
     """
-    bargains = _Bargains()
-    result = pipeline.with_callbacks(bargains).run(program, trace)
-    if not bargains.made:
-        return (result,)
-    plain = Pipeline(tuple(p for p in pipeline.passes if not p.bargain)).run(program)
-    return (result, plain, *bargains.made)
+    bargains, record = _Bargains(), trace if trace is not None else Trace()
+    result = pipeline.with_callbacks(bargains).run(program, record)
+    plain = Pipeline(tuple(p for p in pipeline.passes if not p.bargain)).run(program) if bargains.made else result
+    struck = (plain, *bargains.made) if bargains.made else ()
+    return (result, *struck, *_alternatives(pipeline, plain, record))
+
+
+def _alternatives(pipeline: Pipeline, program: Program, trace: Trace) -> list[Program]:
+    found: list[Program] = []
+    for what in dict.fromkeys(pipeline.passes):
+        with trace.within(what.name):
+            offered = what.alternatives(program, trace)
+        for form in offered:
+            check_contract(what, program, form)
+        found.extend(offered)
+    return found

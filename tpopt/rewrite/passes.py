@@ -35,6 +35,10 @@ class Pass(ABC):
     def run(self, program: Program, trace: Trace) -> Program:
         """The rewritten program, or ``program`` itself when there is nothing to do; decisions go to the trace."""
 
+    def alternatives(self, program: Program, trace: Trace) -> tuple[Program, ...]:
+        """Further forms of a program, in which tensors have other definitions; only a price can say which is best."""
+        return ()
+
     def __str__(self) -> str:
         from tpopt.rewrite.spelling import spell
 

@@ -24,6 +24,7 @@ PASSES: Mapping[str, str] = MappingProxyType(
         "collapse-deltas": "tpopt.passes.collapse_deltas:CollapseDeltas",
         "common-subexpressions": "tpopt.passes.common_subexpressions:CommonSubexpressions",
         "dead-code": "tpopt.passes.dead_code:DeadCode",
+        "derive": "tpopt.passes.derive.derive:Derive",
         "fold-affine": "tpopt.passes.fold_affine:FoldAffine",
         "fold-constants": "tpopt.passes.fold_constants:FoldConstants",
         "fuse-pointwise": "tpopt.passes.fuse_pointwise:FusePointwise",

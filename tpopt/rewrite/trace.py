@@ -14,14 +14,15 @@ from typing import Any, Literal
 from tpopt.rewrite.numerics import Numerics
 from tpopt.rewrite.rule import Refusal
 
-Kind = Literal["applied", "refused"]
+Kind = Literal["applied", "offered", "refused"]
 
 
 @dataclass(frozen=True)
 class Event:
     """One decision: ``what`` (the rule, or the pass itself) was applied at or refused at the tensors ``at``.
 
-    ``detail`` is the reason of a refusal, or what the rewrite did. ``numerics`` labels what was applied.
+    What is offered stands beside the program and may be chosen later. ``detail`` is the reason of a refusal, or what
+    the rewrite did. ``numerics`` labels what was applied or offered.
     """
 
     owner: str
@@ -70,6 +71,10 @@ class Trace:
         """Records a rewrite that was made."""
         self.events.append(Event(self._current, what, "applied", tuple(at) or self._where, detail, numerics))
 
+    def offered(self, what: str, at: Sequence[str] = (), detail: str = "", numerics: Numerics = Numerics.EXACT) -> None:
+        """Records another form of a part, which leaves the program as it is."""
+        self.events.append(Event(self._current, what, "offered", tuple(at) or self._where, detail, numerics))
+
     def refused(self, what: str, reason: Refusal | str, at: Sequence[str] = ()) -> None:
         """Records a rewrite that matched and was not made, with its reason."""
         event = Event(self._current, what, "refused", tuple(at) or self._where, str(reason))
@@ -98,6 +103,6 @@ class Trace:
                 reasons[event.detail] = reasons.get(event.detail, 0) + 1
         return {
             "name": owner,
-            "applied": sum(e.kind == "applied" for e in own),
+            "applied": sum(e.kind != "refused" for e in own),
             "refused": [{"reason": reason, "count": count} for reason, count in reasons.items()],
         }

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tpopt.backend.generated.plan import dense_strides
+from tpopt.backend.generated.plan import Work, dense_strides
 from tpopt.backend.generated.sizes import shape
-from tpopt.ir import Compute, FloorDiv, Index, Iter, Lookup, Mod, Read, Reduce, Scalar, Tensor, index
+from tpopt.ir import FloorDiv, Index, Iter, Lookup, Mod, Read, Reduce, Scalar, Tensor, index
 from tpopt.ir.interpret.terms import iters_of
 from tpopt.ir.walk import own_indices, postorder
 
 
 class Access:
-    """The reads and loops of one stage. ``strides`` are those of tensors that are not dense, in elements."""
+    """The reads and loops of one work. ``strides`` are those of tensors that are not dense, in elements."""
 
-    def __init__(self, stage: Compute, strides: Mapping[str, tuple[int, ...]]) -> None:
-        self.stage = stage
+    def __init__(self, work: Work, strides: Mapping[str, tuple[int, ...]]) -> None:
+        self.work = work
         self._strides = strides
-        self.terms: Sequence[Scalar] = postorder(*stage.bodies)
+        self.terms: Sequence[Scalar] = postorder(*work.bodies)
         self.reads = tuple(t for t in self.terms if isinstance(t, Read))
         self.reduces = tuple(t for t in self.terms if isinstance(t, Reduce))
         inside: dict[Scalar, None] = {}
@@ -38,18 +38,21 @@ class Access:
 
         With ``lanes``, only neighbours within an aligned block of that many count.
         """
+        return self._moved(read.indices, self.strides(read.tensor), iterator, lanes)
+
+    def out_step(self, iterator: Iter) -> int | None:
+        """How far apart neighbours of the result lie."""
+        return self._moved(self.work.cases[0].where, self.strides(self.work.outs[0]), iterator, 1)
+
+    @staticmethod
+    def _moved(indices: tuple[Index, ...], strides: tuple[int, ...], iterator: Iter, lanes: int) -> int | None:
         total = 0
-        for where, stride in zip(read.indices, self.strides(read.tensor), strict=True):
+        for where, stride in zip(indices, strides, strict=True):
             moved = lane_step(where, iterator, lanes)
             if moved is None:
                 return None
             total += moved * stride
         return total
-
-    def out_step(self, iterator: Iter) -> int:
-        """How far apart neighbours of the result lie."""
-        loops = list(self.stage.loops)
-        return self.strides(self.stage.outs[0])[loops.index(iterator)] if iterator in loops else 0
 
 
 def lane_step(where: Index, iterator: Iter, lanes: int) -> int | None:

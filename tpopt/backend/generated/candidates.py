@@ -6,39 +6,78 @@ from typing import Final
 
 from tpopt.backend.generated.binding import CONSTANTS, IMPLEMENTATION, request_of
 from tpopt.backend.generated.groups import Group, groups
-from tpopt.choose.candidate import Candidate, Candidates, Value
+from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value, in_layout
 from tpopt.errors import KernelUnsupported
-from tpopt.ir import Kernel, Program
-from tpopt.ir.walk import stage_reads
+from tpopt.ir import Kernel, Program, Tensor
+from tpopt.ir.walk import map_stage_tensors, stage_reads
 from tpopt.rewrite.numerics import Numerics
 
 KIND: Final = "generated"
+IMAGE_RANK: Final = 4
+"""Rank of the tensors that may lie in channels-last."""
 
 
-def candidates(program: Program, found: Candidates) -> None:
-    """Adds what can be generated for a program's algebra; why not, where it cannot."""
-    overwritten = {a.target for a in program.aliases}
-    constants = frozenset(w.name for w in program.weights) - overwritten
+def candidates(program: Program, found: Candidates, *, channels_last: frozenset[str] = frozenset()) -> None:
+    """Adds what can be generated for a program's algebra; why not, where it cannot.
+
+    ``channels_last`` names values that others take or make in that layout: what is computed from them, and they
+    themselves, are offered in it too.
+    """
+    offers = _Offers(program, found, channels_last)
     for group in groups(program):
-        _offer(group, constants, found)
+        offers.add(group)
 
 
-def _offer(group: Group, constants: frozenset[str], found: Candidates) -> None:
-    last = group.stages[-1]
-    made = {o for s in group.stages for o in s.outs}
-    reads = tuple(dict.fromkeys(t for s in group.stages for t in stage_reads(s) if t not in made))
-    outs = (*last.outs, *(o for o in group.outs if o not in last.outs))
-    covers = tuple(o.name for s in group.stages for o in s.outs)
-    fixed = tuple(n for n, t in enumerate(reads) if t.name in constants)
-    kernel = Kernel(outs, IMPLEMENTATION, reads, group.stages, ((CONSTANTS, fixed),))
-    name = f"{outs[0].name}:{KIND}"
-    try:
-        request = request_of(kernel)
-        _ = request.plan  # what cannot be planned is refused here, not by the worker
-    except KernelUnsupported as error:
-        found.refuse(name, KIND, covers, str(error))
-        return
-    needs = tuple(Value(t.name) for t in reads if t.name not in constants)
-    produces = tuple(Value(o.name) for o in outs)
-    key = f"{IMPLEMENTATION} {request.digest}"
-    found.add(Candidate(name, KIND, kernel, needs, produces, key, Numerics.REASSOCIATING, covers))
+class _Offers:
+    def __init__(self, program: Program, found: Candidates, channels_last: frozenset[str]) -> None:
+        self._constants = frozenset(w.name for w in program.weights) - {a.target for a in program.aliases}
+        self._inputs = frozenset(program.inputs)
+        self._found = found
+        self._wanted = set(channels_last)
+
+    def add(self, group: Group) -> None:
+        last = group.stages[-1]
+        made = {o for s in group.stages for o in s.outs}
+        reads = tuple(dict.fromkeys(t for s in group.stages for t in stage_reads(s) if t not in made))
+        outs = (*last.outs, *(o for o in group.outs if o not in last.outs))
+        fixed = tuple(n for n, t in enumerate(reads) if t.name in self._constants)
+        kernel = Kernel(outs, IMPLEMENTATION, reads, group.stages, ((CONSTANTS, fixed),))
+        covers = tuple(o.name for s in group.stages for o in s.outs)
+        self._offer(kernel, {}, covers)
+        layouts = self._layouts(kernel)
+        if layouts:
+            self._offer(kernel, layouts, covers)
+            self._wanted.update(o.name for o in outs if o.name in layouts)
+
+    def _layouts(self, kernel: Kernel) -> dict[str, str]:
+        """Which tensors lie in channels-last where some do: images that come so, and all images that are made."""
+        moving = [t for t in kernel.reads if t.name not in self._constants and t not in self._inputs]
+        images = [t for t in moving if t.rank == IMAGE_RANK and t.name in self._wanted]
+        made = [o for o in kernel.outs if o.rank == IMAGE_RANK]
+        if not images and not any(o.name in self._wanted for o in made):
+            return {}
+        return {t.name: CHANNELS_LAST for t in (*images, *made)}
+
+    def _offer(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> None:
+        name = f"{kernel.outs[0].name}:{KIND}" + (f":{CHANNELS_LAST}" if layouts else "")
+
+        def value(tensor: Tensor) -> Value:
+            return Value(tensor.name, layouts.get(tensor.name, ROW))
+
+        try:
+            request = request_of(_placed(kernel, layouts))
+            _ = request.plan  # what cannot be planned is refused here, not by the worker
+        except KernelUnsupported as error:
+            self._found.refuse(name, KIND, covers, str(error))
+            return
+        needs = tuple(value(t) for t in kernel.reads if t.name not in self._constants)
+        produces = tuple(value(o) for o in kernel.outs)
+        key = f"{IMPLEMENTATION} {request.digest}"
+        self._found.add(Candidate(name, KIND, kernel, needs, produces, key, Numerics.REASSOCIATING, covers))
+
+
+def _placed(kernel: Kernel, layouts: dict[str, str]) -> Kernel:
+    """The kernel over tensors in their layouts."""
+    placed = map_stage_tensors(kernel, lambda t: in_layout(t, layouts.get(t.name, ROW)))
+    assert isinstance(placed, Kernel)
+    return placed

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from tpopt.backend.generated.sizes import extent, shape
+from tpopt.backend.generated.unroll import reads_literals
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import Apply, Compute, Index, Iter, Read, Reduce, Scalar, Tensor, index
 from tpopt.ir.index import Atom, IndexLike, walk_atoms
@@ -51,17 +52,20 @@ def fused(stages: Sequence[Compute], outs: Sequence[Tensor]) -> Rows:
     kept = _composed(list(stages), outs)
     if len(kept) == 1:
         return Rows((), tuple(kept), tuple(outs))
+    if any(reads_literals(s) for s in kept):
+        raise KernelUnsupported("a transform by a small matrix is a kernel of its own")
     return _in_rows(kept, outs)
 
 
 def _composed(stages: list[Compute], outs: Sequence[Tensor]) -> list[Compute]:
-    """Stages after those that can be computed where they are read have been."""
-    position = 0
-    while position < len(stages):
+    """Stages after those that can be computed where they are read have been.
+
+    From the last to the first: what had many readers has one where these have become one.
+    """
+    for position in reversed(range(len(stages) - 1)):
         stage = stages[position]
         readers = [n for n in range(position + 1, len(stages)) if stage.outs[0] in stage_reads(stages[n])]
         if stage.outs[0] in outs or len(stage.outs) > 1 or not _can_move(stage, [stages[n] for n in readers]):
-            position += 1
             continue
         for n in readers:
             stages[n] = _with_body(stages[n], stage)

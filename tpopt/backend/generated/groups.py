@@ -10,7 +10,7 @@ from tpopt.errors import KernelUnsupported
 from tpopt.ir import Compute, Kernel, Program, Read, Reduce, Stage, Tensor
 from tpopt.ir.walk import postorder, stage_reads
 
-MOST_STAGES = 12
+MOST_STAGES = 32
 """Stages of one kernel: more hardly ever share rows, and each attempt costs time."""
 
 
@@ -38,8 +38,8 @@ def groups(program: Program) -> Iterator[Group]:
         if not isinstance(stage, Compute) or not stage_reads(stage):
             continue
         offered: dict[tuple[Compute, ...], None] = {(stage,): None}
-        for deep in (False, True):
-            offered[grower.grown(stage, deep=deep)] = None
+        for contractions in (0, 1, MOST_STAGES):
+            offered[grower.grown(stage, contractions)] = None
         for members in offered:
             yield Group(members, grower.outs(members))
 
@@ -60,8 +60,8 @@ class _Grower:
                 self._makers.update(dict.fromkeys(stage.outs, stage))
             self._all.update(dict.fromkeys(stage.outs, stage))
 
-    def grown(self, last: Compute, *, deep: bool) -> tuple[Compute, ...]:
-        """The largest group that ends with a stage; with ``deep`` it may hold sums of products."""
+    def grown(self, last: Compute, contractions: int) -> tuple[Compute, ...]:
+        """The largest group that ends with a stage and has at most so many sums of products, its own not counted."""
         members, turned_down = [last], set()
         while len(members) < MOST_STAGES:
             sources = [
@@ -74,14 +74,16 @@ class _Grower:
                 break
             source = max(sources, key=self._order.__getitem__)
             wider = sorted([*members, source], key=self._order.__getitem__)
-            if self._fits(source, wider, deep):
+            room = contractions > 0 or not is_contraction(source)
+            if room and self._fits(wider):
                 members = wider
+                contractions -= is_contraction(source)
             else:
                 turned_down.add(source)
         return tuple(members)
 
-    def _fits(self, source: Compute, members: Sequence[Compute], deep: bool) -> bool:
-        if (not deep and is_contraction(source)) or not self._convex(members):
+    def _fits(self, members: Sequence[Compute]) -> bool:
+        if not self._convex(members):
             return False
         try:
             fused(members, self.outs(members))

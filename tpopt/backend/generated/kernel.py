@@ -13,13 +13,14 @@ from tpopt.backend.build.link import NO_COMPILER, has_linker
 from tpopt.backend.build.pool import BuildRequest, Built, build_pool
 from tpopt.backend.generated.arguments import arranged
 from tpopt.backend.generated.packing import packed
+from tpopt.backend.generated.physical import LOGICAL, MEMORY, in_order
 from tpopt.backend.generated.plan import KernelPlan
 from tpopt.backend.generated.request import FUNCTION, KernelRequest
 from tpopt.backend.generated.sizes import shape
 from tpopt.backend.native.launcher import launcher_status
 from tpopt.backend.native.loading import load_kernel
 from tpopt.errors import KernelBuildFailed
-from tpopt.ir import aten
+from tpopt.ir import Tensor, aten
 
 ENTRY: Final = "tpopt.backend.tvm.build:build_kernel"
 
@@ -49,9 +50,9 @@ class GeneratedKernel:
         self._constants = dict(constants)
         self._moving = [n for n in range(len(request.program.inputs)) if n not in self._constants]
         self._functions: dict[KernelRequest, Callable[..., None]] = {}
-        self._fresh: list[Callable[[], torch.Tensor]] = [
-            partial(torch.empty, shape(t), dtype=aten.torch_dtype(t.dtype)) for t in request.program.outputs
-        ]
+        first = len(request.program.inputs)
+        self._formats = dict.fromkeys(request.channels_last, torch.channels_last)
+        self._fresh = [self._allocator(first + n, t) for n, t in enumerate(request.program.outputs)]
 
     def fresh(self) -> list[Callable[[], torch.Tensor]]:
         """For each result a function that allocates a tensor for it."""
@@ -63,19 +64,32 @@ class GeneratedKernel:
 
     def at(self, args: Sequence[torch.Tensor]) -> Callable[..., None]:
         """The function for inputs with the strides of these; where none can be built, it copies them first."""
-        strides = {n: tuple(a.stride()) for n, a in zip(self._moving, args, strict=True) if not a.is_contiguous()}
+        formats = [self._formats.get(n, torch.contiguous_format) for n in self._moving]
+        strides = {
+            n: in_order(a.stride(), MEMORY if n in self._formats else range(a.dim()))
+            for n, a, f in zip(self._moving, args, formats, strict=True)
+            if not a.is_contiguous(memory_format=f)
+        }
         try:
             return self._function(self.request.strided(strides))
         except KernelBuildFailed:
             if not strides:
                 raise
-        return partial(_on_copies, self._function(self.request), len(args))
+        return partial(_on_copies, self._function(self.request), formats)
 
     def __call__(self, *args: torch.Tensor) -> Any:
         """Runs it on inputs of any strides; the results are new tensors."""
         outs = [allocate() for allocate in self._fresh]
         self.at(args)(*args, *outs)
         return outs[0] if len(outs) == 1 else tuple(outs)
+
+    def _allocator(self, position: int, tensor: Tensor) -> Callable[[], torch.Tensor]:
+        """What makes memory for an output; ``position`` counts inputs first."""
+        dtype = aten.torch_dtype(tensor.dtype)
+        if position not in self._formats:
+            return partial(torch.empty, shape(tensor), dtype=dtype)
+        logical = in_order(shape(tensor), LOGICAL)
+        return partial(torch.empty, logical, dtype=dtype, memory_format=self._formats[position])
 
     def _function(self, request: KernelRequest) -> Callable[..., None]:
         if request not in self._functions:
@@ -96,5 +110,7 @@ class GeneratedKernel:
         return arranged(function, [*reads, *packs, *outs], dtypes)
 
 
-def _on_copies(function: Callable[..., None], count: int, *tensors: torch.Tensor) -> None:
-    function(*(t.contiguous() for t in tensors[:count]), *tensors[count:])
+def _on_copies(function: Callable[..., None], formats: Sequence[torch.memory_format], *tensors: torch.Tensor) -> None:
+    count = len(formats)
+    dense = (t.contiguous(memory_format=f) for t, f in zip(tensors, formats, strict=False))
+    function(*dense, *tensors[count:])

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from tpopt.backend.generated.plan import Pack, Sweep
-from tpopt.backend.generated.sizes import extent
+from tpopt.backend.generated.sizes import extent, shape
 from tpopt.ir import FloorDiv, Index, Iter, Mod, index
 
 Grid = npt.NDArray[np.int64]
@@ -20,7 +20,7 @@ def packed(pack: Pack, weight: torch.Tensor) -> torch.Tensor:
     places = _places(pack)
     offsets: Grid = np.zeros((1,) * len(pack.shape), dtype=np.int64)
     stride = 1
-    for where, size in zip(reversed(pack.read.indices), reversed(weight.shape), strict=True):
+    for where, size in zip(reversed(pack.read.indices), reversed(shape(pack.read.tensor)), strict=True):
         offsets = offsets + stride * np.clip(_value(where, places), 0, size - 1)
         stride *= size
     taken = torch.from_numpy(np.array(np.broadcast_to(offsets, pack.shape)))

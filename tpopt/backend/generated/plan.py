@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from tpopt.ir import Compute, Iter, Read, Tensor
+from tpopt.ir import Compute, Guard, Index, Iter, Read, Scalar, Tensor, index
 
 LONG_SUM: Final = 512
 """Terms from which a sum is added up in blocks: one accumulator over 3,072 loses 2 to 4.5 times what eager loses."""
@@ -28,6 +28,34 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Case:
+    """One of the points that a work writes out: results go to ``where``, if ``guard`` holds there."""
+
+    bodies: tuple[Scalar, ...]
+    where: tuple[Index, ...]
+    guard: Guard | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a nest computes: ``outs[where] = bodies`` for each case, at every point of ``loops``."""
+
+    outs: tuple[Tensor, ...]
+    loops: tuple[Iter, ...]
+    cases: tuple[Case, ...]
+
+    @staticmethod
+    def of(stage: Compute) -> Work:
+        """A stage as it is: one case."""
+        return Work(stage.outs, stage.loops, (Case(stage.bodies, tuple(map(index, stage.loops))),))
+
+    @property
+    def bodies(self) -> tuple[Scalar, ...]:
+        """All bodies of all cases."""
+        return tuple(b for c in self.cases for b in c.bodies)
+
+
+@dataclass(frozen=True)
 class Nest:
     """How one stage runs.
 
@@ -37,7 +65,7 @@ class Nest:
     spend on one row.
     """
 
-    stage: Compute
+    work: Work
     depth: int = 0
     order: tuple[Iter, ...] = ()
     sweeps: Mapping[Iter, Sweep] = field(default_factory=dict)
@@ -73,8 +101,10 @@ class Pack:
 class KernelPlan:
     """A whole kernel. Its arguments are ``reads``, then ``packs``, then ``outs``.
 
-    ``strides`` (elements) of an argument are those of a dense row-major tensor where none are given. ``private`` are
-    tensors that live in scratch memory alone; ``rows`` are the loops that stages share, of which ``parallel`` run in
+    ``strides`` (elements) of an argument are those of a dense row-major tensor where none are given; those of
+    ``channels_last`` are passed with the axes of :data:`~tpopt.backend.generated.physical.LOGICAL`. ``private`` are
+    tensors that live in scratch memory alone; ``steps`` are the strides of tensors that nests index otherwise than they
+    are passed; ``rows`` are the loops that stages share, of which ``parallel`` run in
     parallel as one.
     """
 
@@ -86,6 +116,8 @@ class KernelPlan:
     private: tuple[Tensor, ...] = ()
     strides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     packs: tuple[Pack, ...] = ()
+    steps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    channels_last: frozenset[str] = frozenset()
 
 
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,10 +8,12 @@ from math import prod
 from tpopt.backend.generated.access import Access, depends_on
 from tpopt.backend.generated.fuse import fused
 from tpopt.backend.generated.machine import Processor
+from tpopt.backend.generated.merge import merged
 from tpopt.backend.generated.normal import two_pass
-from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, dense_strides
+from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, Work, dense_strides
 from tpopt.backend.generated.schedule import PARALLEL_CYCLES, schedule
 from tpopt.backend.generated.sizes import elements, extent, shape
+from tpopt.backend.generated.unroll import unrolled
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import Compute, Iter, Program, Read, Tensor
 from tpopt.ir.walk import postorder, stage_reads, tensors_of_indices
@@ -49,17 +51,24 @@ def plan_kernel(
     depth = len(rows.rows)
     nests: list[Nest] = []
     packs: list[Pack] = []
-    for stage in map(two_pass, rows.stages):
-        packable = _packable(stage, constants) if depth == 0 else frozenset()
-        nest = schedule(stage, processor, depth=depth, strides=known, packable=packable)
+    ready, steps = tuple(map(two_pass, rows.stages)), dict[str, tuple[int, ...]]()
+    if len(ready) == 1:
+        stage, steps = merged(ready[0], known)
+        ready = (stage,)
+    works = [unrolled(s) if len(ready) == 1 else Work.of(s) for s in ready]
+    for work in works:
+        packable = _packable(work, constants) if depth == 0 else frozenset()
+        nest = schedule(work, processor, depth=depth, strides=known | steps, packable=packable)
         nests.append(nest)
         if nest.vector is not None:
             packs += [_pack(read, nest, f"pack{len(packs) + n}") for n, read in enumerate(sorted(packable, key=str))]
     taken = frozenset(p.read for p in packs)
-    plain = {t.name for s in rows.stages for t in _tensors(s, taken)}
+    plain = {t.name for w in works for t in _tensors(w, taken)}
     reads = tuple(t for t in program.inputs if t.name in plain)
     parallel = _leading(rows.rows, sum(n.cycles for n in nests), processor)
-    return KernelPlan(reads, program.outputs, tuple(nests), rows.rows, parallel, rows.private, known, tuple(packs))
+    return KernelPlan(
+        reads, program.outputs, tuple(nests), rows.rows, parallel, rows.private, known, tuple(packs), steps
+    )
 
 
 def _span(tensor: Tensor, strides: Mapping[str, tuple[int, ...]]) -> int:
@@ -69,11 +78,11 @@ def _span(tensor: Tensor, strides: Mapping[str, tuple[int, ...]]) -> int:
     return (reach + 1) * (2 if tensor.dtype.is_complex else 1)
 
 
-def _tensors(stage: Compute, packed: frozenset[Read]) -> list[Tensor]:
-    """Tensors that a stage reads as they are."""
-    terms = postorder(*stage.bodies)
+def _tensors(work: Work, packed: frozenset[Read]) -> list[Tensor]:
+    """Tensors that are read as they are."""
+    terms = postorder(*work.bodies)
     read = [t.tensor for t in terms if isinstance(t, Read) and t not in packed]
-    return [*read, *tensors_of_indices(term_indices(*stage.bodies))]
+    return [*read, *tensors_of_indices(term_indices(*work.bodies))]
 
 
 def _leading(rows: tuple[Iter, ...], cycles: float, processor: Processor) -> int:
@@ -88,9 +97,9 @@ def _leading(rows: tuple[Iter, ...], cycles: float, processor: Processor) -> int
     return len(rows)
 
 
-def _packable(stage: Compute, constants: frozenset[str]) -> frozenset[Read]:
+def _packable(work: Work, constants: frozenset[str]) -> frozenset[Read]:
     """Reads of constants inside a reduction that take each element about once, and depend on one of its iterators."""
-    access = Access(stage, {})
+    access = Access(work, {})
     summed = {i for r in access.reduces for i in r.iters}
     found = []
     for read in access.reads:
@@ -105,7 +114,7 @@ def _packable(stage: Compute, constants: frozenset[str]) -> frozenset[Read]:
 
 def _pack(read: Read, nest: Nest, name: str) -> Pack:
     iters = depends_on(read)
-    access = Access(nest.stage, {})
+    access = Access(nest.work, {})
     tiles = tuple(i for i in nest.order if i in iters)
     reduced = tuple(dict.fromkeys(i for r in access.reduces for i in r.iters if i in iters))
     sweeps = {i: nest.sweeps.get(i, Sweep()) for i in tiles}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tpopt.backend.generated.machine import Processor
+from tpopt.backend.generated.physical import physical
 from tpopt.backend.generated.plan import KernelPlan
 from tpopt.backend.generated.planning import plan_kernel
 from tpopt.ir import Program
@@ -35,19 +36,23 @@ def generator_digest() -> str:
 class KernelRequest:
     """A kernel to build.
 
-    ``text`` is a canonical program; ``constants`` are the positions of inputs whose values never change, ``strides``
-    (elements) belong to inputs that are not dense. Equal requests ask for the same machine code.
+    ``text`` is a canonical program over tensors as they lie in memory; ``constants`` are the positions of inputs whose
+    values never change, ``strides`` (elements) belong to inputs that are not dense. ``channels_last`` are positions,
+    among inputs and then outputs, of tensors that come and go with their channels second. Equal requests ask for the
+    same machine code.
     """
 
     text: str
     constants: tuple[int, ...]
     processor: Processor
     strides: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    channels_last: tuple[int, ...] = ()
 
     @staticmethod
     def of(program: Program, constants: tuple[int, ...], processor: Processor) -> KernelRequest:
-        """The request for a program, whatever the names in it, on dense inputs."""
-        return KernelRequest(str(canonical(program)), constants, processor)
+        """The request for a program, whatever the names in it, on inputs that are dense in their layouts."""
+        laid_out, moved = physical(program)
+        return KernelRequest(str(canonical(laid_out)), constants, processor, channels_last=moved)
 
     def strided(self, strides: Mapping[int, tuple[int, ...]]) -> KernelRequest:
         """The same algebra for inputs that lie in memory in these ways, by position."""
@@ -61,9 +66,10 @@ class KernelRequest:
     @cached_property
     def plan(self) -> KernelPlan:
         """How it is computed: the same here and in the worker."""
-        names = [t.name for t in self.program.inputs]
+        names = [t.name for t in (*self.program.inputs, *self.program.outputs)]
         strides = {names[n]: s for n, s in self.strides}
-        return plan_kernel(self.program, frozenset(names[n] for n in self.constants), self.processor, strides)
+        plan = plan_kernel(self.program, frozenset(names[n] for n in self.constants), self.processor, strides)
+        return replace(plan, channels_last=frozenset(names[n] for n in self.channels_last))
 
     @cached_property
     def digest(self) -> str:
@@ -79,4 +85,5 @@ class KernelRequest:
         """What :meth:`encode` made."""
         data = json.loads(payload)
         strides = tuple((n, tuple(s)) for n, s in data["strides"])
-        return KernelRequest(data["text"], tuple(data["constants"]), Processor(**data["processor"]), strides)
+        processor, moved = Processor(**data["processor"]), tuple(data["channels_last"])
+        return KernelRequest(data["text"], tuple(data["constants"]), processor, strides, moved)

@@ -13,18 +13,20 @@ from math import ceil, prod
 
 from tpopt.backend.generated.access import Access, depends_on
 from tpopt.backend.generated.machine import Processor
-from tpopt.backend.generated.plan import Nest, Sweep
+from tpopt.backend.generated.plan import Nest, Sweep, Work
 from tpopt.backend.generated.sizes import elements, extent
-from tpopt.ir import Apply, Compute, Iter, Read, Reduce
+from tpopt.ir import Apply, Iter, Read, Reduce
 from tpopt.ir.dtypes import DType
 
 GATHERED = 1.0
 """Cycles for each lane of a vector whose elements are loaded one by one."""
 FUNCTION_CYCLES = 8.0
 """Cycles of a transcendental function on one vector."""
-PARALLEL_CYCLES = 40_000
-"""Work from which a second thread pays for waking it (about 10 µs)."""
+PARALLEL_CYCLES = 8_000
+"""Work from which a second thread pays for waking it, measured with pointwise kernels: at half of it both are even."""
 TILES_PER_THREAD = 4
+MOST_VALUES = 48
+"""Values that a stage without reductions should have in flight: what is waiting lies in registers."""
 STEPS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16)
 _EASY = frozenset(
     "add sub mul neg abs max min and or xor not eq ne lt le gt ge where div sqrt fmax fmin copysign sign isnan".split()
@@ -40,21 +42,22 @@ class _Way:
 
 
 def schedule(
-    stage: Compute,
+    work: Work,
     processor: Processor,
     *,
     depth: int = 0,
     strides: Mapping[str, tuple[int, ...]] | None = None,
     packable: frozenset[Read] = frozenset(),
 ) -> Nest:
-    """The nest of a stage whose ``depth`` leading loops are shared. ``packable`` reads may be laid out as wanted."""
-    access = Access(stage, strides or {})
-    loops = stage.loops[depth:]
-    lanes = processor.lanes(widest(stage))
+    """The nest of a work whose ``depth`` leading loops are shared. ``packable`` reads may be laid out as wanted."""
+    access = Access(work, strides or {})
+    loops = work.loops[depth:]
+    lanes = processor.lanes(_widest(access))
     way = min(_ways(access, loops, lanes, packable), key=lambda w: w.cost)
     sweeps: dict[Iter, Sweep] = {}
     if way.vector is not None:
-        sweeps[way.vector] = Sweep(_fitting(extent(way.vector), way.lanes))
+        own = _fitting(extent(way.vector), way.lanes)
+        sweeps[way.vector] = Sweep(own, 1 if access.reduces else _side_by_side(access, extent(way.vector) // own))
     across = {
         i: _across(i, way.lanes) for r in access.reduces for i in (_reduced(access, r, way.lanes),) if i is not None
     }
@@ -66,13 +69,12 @@ def schedule(
     order = _order(access, loops, way.vector)
     cycles = way.cost * prod(extent(i) for i in loops) * _terms(access)
     parallel = _parallel(order, sweeps, cycles, processor) if depth == 0 else 0
-    return Nest(stage, depth, order, sweeps, across, parallel, cycles)
+    return Nest(work, depth, order, sweeps, across, parallel, cycles)
 
 
-def widest(stage: Compute) -> int:
-    """Bytes of the widest element that a stage computes with."""
-    access = Access(stage, {})
-    dtypes = {t.dtype for t in access.terms} | {o.dtype for o in stage.outs}
+def _widest(access: Access) -> int:
+    """Bytes of the widest element that is computed with."""
+    dtypes = {t.dtype for t in access.terms} | {o.dtype for o in access.work.outs}
     sizes = [4 if d in (DType.F16, DType.BF16) else d.real.itemsize for d in dtypes]
     return max(4, *(s for s in sizes))
 
@@ -108,9 +110,9 @@ def _cost(access: Access, iterator: Iter | None, lanes: int, packable: frozenset
             total += share * (0.5 if term.function in _EASY else FUNCTION_CYCLES)
         elif isinstance(term, Reduce):
             total += 0.5
-    if iterator is not None and iterator in access.stage.loops:
+    if iterator is not None and iterator in access.work.loops:
         written = 1.0 if access.out_step(iterator) == 1 else GATHERED * lanes
-        total += written * len(access.stage.outs) / terms
+        total += written * len(access.work.outs) * len(access.work.cases) / terms
     return max(total, 0.5)
 
 
@@ -134,6 +136,12 @@ def _reduced(access: Access, reduce: Reduce, lanes: int) -> Iter | None:
         if extent(iterator) >= 4 and all(s in (0, 1) for s in steps) and (1 in steps or not inside):
             return iterator
     return None
+
+
+def _side_by_side(access: Access, vectors: int) -> int:
+    """How many vectors a stage without reductions computes at once: independent ones hide each other's latency."""
+    most = max(1, min(4, MOST_VALUES // max(1, len(access.terms)), vectors))
+    return 1 << (most.bit_length() - 1)
 
 
 def _across(iterator: Iter, lanes: int) -> Sweep:

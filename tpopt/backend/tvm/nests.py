@@ -8,15 +8,15 @@ from math import prod
 
 from tvm import tirx
 
-from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, dense_strides
+from tpopt.backend.generated.plan import Case, KernelPlan, Nest, Pack, Sweep, dense_strides
 from tpopt.backend.generated.sizes import extent, shape
-from tpopt.backend.tvm.code import INDEX, Code, Number, minimum, scalar
+from tpopt.backend.tvm.code import INDEX, Code, Number, minimum, scalar, splat
 from tpopt.backend.tvm.elements import STORED, widened
-from tpopt.backend.tvm.operands import Operand, tail_mask
+from tpopt.backend.tvm.operands import Operand, both, tail_mask
 from tpopt.backend.tvm.places import Line
-from tpopt.backend.tvm.tiles import Tile
-from tpopt.backend.tvm.values import Evaluator
-from tpopt.ir import Iter, Read, Tensor, index
+from tpopt.backend.tvm.tiles import Step, Tile
+from tpopt.backend.tvm.values import Context, Evaluator
+from tpopt.ir import Iter, Read, Scalar, Tensor
 
 
 class Writer:
@@ -57,7 +57,7 @@ class Writer:
 
     def _scratch(self, depth: int) -> None:
         """Memory for what stages at this depth hand to each other."""
-        made = {o: n.depth for n in self._plan.nests for o in n.stage.outs}
+        made = {o: n.depth for n in self._plan.nests for o in n.work.outs}
         for tensor in self._plan.private:
             if made[tensor] == depth:
                 self._operands[tensor.name] = self._private(tensor, depth)
@@ -120,18 +120,23 @@ class Writer:
         return Line(base if isinstance(base, int) else self.code.bind(base), step)
 
     def _write(self, nest: Nest, tile: Tile) -> None:
-        stage = nest.stage
         evaluator = Evaluator(self.code, self._operands, self._packs, nest, tile)
-        for body in stage.bodies:
-            evaluator.evaluate(body)
-        for out, body in zip(stage.outs, stage.bodies, strict=True):
-            operand = self._operands[out.name]
-            for step in tile.steps(stage.loops):
-                place = tile.place(step)
-                lanes = tile.lanes if tile.vector in stage.loops else 1
-                where = operand.offset(tuple(index(i) for i in stage.loops), place, evaluator.indices)
-                value = widened(evaluator.get(body, (), step), lanes)
-                operand.store(self.code, where, value, lanes, tile.mask if lanes > 1 else None)
+        for case in nest.work.cases:
+            context = () if case.guard is None else ((case.guard, True),)
+            for body in case.bodies:
+                evaluator.evaluate(body, context)
+            for out, body in zip(nest.work.outs, case.bodies, strict=True):
+                for step in tile.steps(nest.order):
+                    self._store(evaluator, case, self._operands[out.name], body, step)
+
+    def _store(self, evaluator: Evaluator, case: Case, operand: Operand, body: Scalar, step: Step) -> None:
+        tile = evaluator.tile
+        context: Context = () if case.guard is None else ((case.guard, True),)
+        lanes = tile.lanes if tile.vector in evaluator.nest.order else 1
+        where = operand.offset(case.where, tile.place(step), evaluator.indices)
+        value = widened(evaluator.get(body, context, step), lanes)
+        mask = both(evaluator.mask(context, step), tile.mask if lanes > 1 else None, lambda m: splat(m, lanes))
+        operand.store(self.code, where, value, lanes, mask)
 
 
 def _tiles(iterator: Iter, sweep: Sweep) -> int:

@@ -186,12 +186,13 @@ class Evaluator:
     def _under(self, context: Context, at: Step) -> Iterator[Expr | None]:
         """Stands at a step, under guards, while indices are evaluated; yields where all of the guards hold."""
         before = self._standing
-        mask = self._mask(context, at)
+        mask = self.mask(context, at)
         self._standing = (context, at, mask)
         yield mask
         self._standing = before
 
-    def _mask(self, context: Context, at: Step) -> Expr | None:
+    def mask(self, context: Context, at: Step) -> Expr | None:
+        """Where all guards hold, at a step; ``None`` for no guards."""
         mask: Expr | None = None
         for number, (guard, holds) in enumerate(context):
             condition = self._condition(guard, context[:number], at)

@@ -12,7 +12,7 @@ from tpopt.ir.exact.field import Field
 from tpopt.ir.exact.numbers import Numbers
 from tpopt.ir.exact.oracle import generator
 from tpopt.ir.interpret.bind import plain_array
-from tpopt.ir.materialize import is_formula, materialize
+from tpopt.ir.materialize import is_formula, materialize, toom_cook
 from tpopt.ir.program import Array
 from tpopt.ir.structure import Structure
 from tpopt.ir.terms import Tensor
@@ -32,6 +32,9 @@ def weight(
         return exactly(field, tensor, plain_array(tensor, _stored(tensor, given)))
     if tensor.structure.kind == "dft":
         return dft(field, tensor.structure)
+    if tensor.structure.kind == "toom_cook":
+        rows = toom_cook(tensor.structure, tuple(shape))
+        return np.array([[field.ratio(v.numerator, v.denominator) for v in row] for row in rows], dtype=np.int64)
     if is_formula(tensor.structure):
         return exactly(field, tensor, materialize(tensor))
     parts = [_obeying(field, tensor.structure, shape, (seed, tensor.name, part)) for part in ("re", "im")]

@@ -1,0 +1,114 @@
+"""A region on its way: a polynomial, the stages that prepare what it reads, and the program it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from tpopt.ir import (
+    Apply,
+    Compute,
+    Iter,
+    Program,
+    Scalar,
+    Tensor,
+    const,
+    rebuild,
+    stage_reads,
+    total,
+)
+from tpopt.ir.program import Array
+from tpopt.passes.derive.products import Polynomial
+from tpopt.passes.derive.region import Region
+from tpopt.rewrite.stages import needed_stages
+
+_NONE: Mapping[str, Array] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Form:
+    """``polynomial`` over ``loops`` in place of ``region.pivot``.
+
+    ``prelude`` are stages that compute what the polynomial reads besides the region's own tensors; those of weights
+    alone are evaluated once. ``tables`` are the values of integer or 0/1 weights that laws brought in, by name.
+    """
+
+    region: Region
+    polynomial: Polynomial
+    prelude: tuple[Compute, ...] = ()
+    tables: Mapping[str, Array] = field(default_factory=lambda: _NONE)
+    new_weights: tuple[Tensor, ...] = ()
+
+    @property
+    def loops(self) -> tuple[Iter, ...]:
+        return self.region.loops
+
+    @property
+    def constants(self) -> frozenset[Tensor]:
+        """Tensors whose values are known before the program runs."""
+        found = set(self.region.constants).union(self.new_weights)
+        for stage in self.prelude:
+            if all(t in found for t in stage_reads(stage)):
+                found.update(stage.outs)
+        return frozenset(found)
+
+    def with_tables(self, **changes: object) -> Form:
+        """The form with other fields."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def program(self, program: Program) -> Program:
+        """The region as a program of its own: the prelude, then the root with its sum written out."""
+        root = self.closed(written(self.polynomial, self.region.pivot))
+        return fragment(program, self, (*self.prelude, root))
+
+    def closed(self, value: Scalar) -> Compute:
+        """The root stage with ``value`` in place of the region's sum."""
+        root = self.region.root
+        body = rebuild(root.bodies[0], lambda t: value if t is self.region.pivot else t)
+        return Compute(root.outs, root.loops, (body,))
+
+
+def fragment(program: Program, form: Form, stages: Sequence[Compute]) -> Program:
+    """Stages that compute the region's result as a program."""
+    return fragment_of(program, stages, form.region.root.outs, form.new_weights, form.tables)
+
+
+def fragment_of(
+    program: Program,
+    stages: Sequence[Compute],
+    outputs: tuple[Tensor, ...],
+    new_weights: tuple[Tensor, ...] = (),
+    tables: Mapping[str, Array] = _NONE,
+) -> Program:
+    """Stages as a program of their own: what they read from elsewhere are its inputs and weights."""
+    whole = Program(
+        "region", (), (*program.weights, *new_weights), tuple(stages), outputs,
+        symbols=program.symbols, constants={**program.constants, **tables},
+    )  # fmt: skip
+    kept = needed_stages(whole)
+    made = {o for s in kept for o in s.outs}
+    read = dict.fromkeys(t for s in kept for t in stage_reads(s) if t not in made)
+    weights = tuple(w for w in whole.weights if w in read)
+    inputs = tuple(t for t in read if t not in weights)
+    constants = {w.name: whole.constants[w.name] for w in weights if w.name in whole.constants}
+    return replace(whole, inputs=inputs, weights=weights, stages=kept, constants=constants)
+
+
+def original(program: Program, region: Region) -> Program:
+    """The region as it stands in the program."""
+    form = Form(region, region.polynomial)
+    return fragment(program, form, region.members)
+
+
+def written(polynomial: Polynomial, like: Scalar) -> Scalar:
+    """The polynomial as a scalar term of the type of ``like``."""
+    terms = [total(p.summed, multiplied(p.factors, like)) for p in polynomial]
+    return terms[0] if len(terms) == 1 else Apply("add", tuple(terms))
+
+
+def multiplied(factors: tuple[Scalar, ...], like: Scalar) -> Scalar:
+    """The product of factors; one where there are none."""
+    if not factors:
+        return const(1, like.dtype)
+    return factors[0] if len(factors) == 1 else Apply("mul", tuple(factors))

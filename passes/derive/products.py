@@ -1,0 +1,195 @@
+"""Sums of products: the canonical form in which the algebra of a region is searched.
+
+A :class:`Product` is ``sum over summed of the product of its factors``; a :class:`Polynomial` adds products up. A
+factor is any scalar that is no sum and no product: a read, a guarded read, a literal, a function of something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from tpopt.ir import Apply, Bound, Const, Guard, Iter, Read, Reduce, Scalar, Select, const, postorder
+from tpopt.ir.index import Atom, IndexLike, walk_atoms
+from tpopt.ir.walk import children, is_literal, own_indices, substitute_iters
+from tpopt.rewrite.stages import free_iters
+
+MOST_PRODUCTS = 64
+"""A region whose expansion has more products is left alone."""
+
+Polynomial: TypeAlias = "tuple[Product, ...]"
+
+
+@dataclass(frozen=True)
+class Product:
+    """``sum over summed of the product of factors``."""
+
+    summed: tuple[Iter, ...]
+    factors: tuple[Scalar, ...]
+
+    def iterators(self) -> tuple[Iter, ...]:
+        """Iterators that the factors read, in order of appearance."""
+        return tuple(dict.fromkeys(i for f in self.factors for i in free_iters(f)))
+
+    def moved(self, mapping: Mapping[Atom, IndexLike]) -> Product:
+        """With iterators replaced in every factor."""
+        return replace(self, factors=tuple(substitute_iters(f, mapping) for f in self.factors))
+
+
+@dataclass
+class Names:
+    """Hands out iterators that no other part of a region has."""
+
+    prefix: str = "r"
+    count: int = 0
+
+    def fresh(self, iterator: Iter) -> Iter:
+        """A new iterator of the same extent."""
+        self.count += 1
+        return Iter(f"{self.prefix}{self.count}", iterator.extent)
+
+
+def renewed(product: Product, names: Names) -> Product:
+    """The product with summed iterators of its own."""
+    mapping = {i: names.fresh(i) for i in product.summed}
+    renamed = product.moved(dict(mapping.items()))
+    return replace(renamed, summed=tuple(mapping.values()))
+
+
+@dataclass
+class Expander:
+    """Expands scalar terms. ``known`` gives the expansion of a read, or ``None`` where it stays a read."""
+
+    names: Names
+    known: Callable[[Read], Polynomial | None]
+    _found: dict[Scalar, Polynomial | None] = field(default_factory=dict)
+
+    def expand(self, root: Scalar) -> Polynomial | None:
+        """The polynomial of a term; ``None`` where it is a function of something, or too long."""
+        for term in postorder(root):
+            if term not in self._found:
+                self._found[term] = self._one(term)
+        return self._found[root]
+
+    def is_known(self, term: Scalar) -> bool:
+        """Whether a term that was met is a polynomial."""
+        return self._found.get(term) is not None
+
+    def _one(self, term: Scalar) -> Polynomial | None:
+        inner = [self._found[c] for c in children(term)]
+        match term:
+            case Const():
+                return (Product((), (term,)),)
+            case Read():
+                expansion = self.known(term)
+                return (Product((), (term,)),) if expansion is None else expansion
+            case Apply() if not (term.dtype.is_float or term.dtype.is_complex):
+                return None
+            case Apply(function="add" | "sub"):
+                return self._sum(term, inner)
+            case Apply(function="neg"):
+                return self._scaled(inner[0], const(-1, term.dtype))
+            case Apply(function="mul"):
+                return self._product(inner)
+            case Apply(function="div"):
+                return self._quotient(term, inner)
+            case Reduce(monoid="sum"):
+                return self._summed(inner[0], term.iters)
+            case Select() if is_literal(term.outside, 0):
+                return self._guarded(inner[0], term.guard)
+            case _:
+                return None
+
+    def _sum(self, term: Apply, inner: Sequence[Polynomial | None]) -> Polynomial | None:
+        parts = [p for p in inner if p is not None]
+        if len(parts) < len(inner):
+            return None
+        if term.function == "sub":
+            second = self._scaled(parts[1], const(-1, term.dtype))
+            assert second is not None
+            parts = [parts[0], second]
+        return _bounded(tuple(p for part in parts for p in part))
+
+    def _scaled(self, inner: Polynomial | None, factor: Scalar) -> Polynomial | None:
+        return None if inner is None else tuple(replace(p, factors=(factor, *p.factors)) for p in inner)
+
+    def _product(self, inner: Sequence[Polynomial | None]) -> Polynomial | None:
+        total: Polynomial = (Product((), ()),)
+        for part in inner:
+            if part is None:
+                return None
+            if len(total) * len(part) > MOST_PRODUCTS:
+                return None
+            total = tuple(self._joined(a, b) for a in total for b in part)
+        return total
+
+    def _joined(self, a: Product, b: Product) -> Product:
+        if b.summed:
+            b = renewed(b, self.names)
+        return Product((*a.summed, *b.summed), (*a.factors, *b.factors))
+
+    def _quotient(self, term: Apply, inner: Sequence[Polynomial | None]) -> Polynomial | None:
+        return self._scaled(inner[0], Apply("reciprocal", (term.args[1],)))
+
+    def _summed(self, inner: Polynomial | None, iters: Iterable[Iter]) -> Polynomial | None:
+        if inner is None:
+            return None
+        return tuple(renewed(Product((*p.summed, *iters), p.factors), self.names) for p in inner)
+
+    def _guarded(self, inner: Polynomial | None, guard: Guard) -> Polynomial | None:
+        if inner is None:
+            return None
+        return tuple(replace(p, factors=guarded(p.factors, guard)) for p in inner)
+
+
+def _bounded(polynomial: Polynomial) -> Polynomial | None:
+    return polynomial if len(polynomial) <= MOST_PRODUCTS else None
+
+
+def guarded(factors: tuple[Scalar, ...], guard: Guard) -> tuple[Scalar, ...]:
+    """Factors under a guard with zero outside: each factor takes the bounds on its own iterators.
+
+    A bound that no factor can take becomes a factor of its own: one where it holds, zero elsewhere.
+    """
+    left = list(guard.bounds)
+    found: list[Scalar] = []
+    for factor in factors:
+        own = set(free_iters(factor))
+        taken = tuple(b for b in guard.bounds if _bound_iters(b) and _bound_iters(b) <= own)
+        found.append(_under(factor, taken))
+        left = [b for b in left if b not in taken]
+    if left:
+        one = const(1, factors[0].dtype)
+        found.append(_under(one, tuple(left)))
+    return tuple(found)
+
+
+def _bound_iters(bound: Bound) -> set[Iter]:
+    return {a for i in (bound.low, bound.value, bound.high) for a in walk_atoms(i) if isinstance(a, Iter)}
+
+
+def _under(factor: Scalar, bounds: tuple[Bound, ...]) -> Scalar:
+    if not bounds:
+        return factor
+    if isinstance(factor, Select) and is_literal(factor.outside, 0):
+        bounds = tuple(dict.fromkeys((*factor.guard.bounds, *bounds)))
+        factor = factor.inside
+    ordered = sorted(bounds, key=lambda b: (b.value.text, b.low.text, b.high.text))
+    return Select(Guard(tuple(ordered)), factor, const(0, factor.dtype))
+
+
+def is_indicator(factor: Scalar) -> bool:
+    """Whether a factor is one where a guard holds and zero elsewhere."""
+    return isinstance(factor, Select) and isinstance(factor.inside, Const) and is_literal(factor.outside, 0)
+
+
+def read_of(factor: Scalar) -> Read | None:
+    """The read that a factor is, perhaps under a guard."""
+    inner = factor.inside if isinstance(factor, Select) and is_literal(factor.outside, 0) else factor
+    return inner if isinstance(inner, Read) else None
+
+
+def uses(factor: Scalar, iterator: Iter) -> bool:
+    """Whether an iterator decides what a factor is."""
+    return any(iterator in walk_atoms(i) for t in postorder(factor) for i in own_indices(t))
