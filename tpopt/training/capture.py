@@ -82,7 +82,7 @@ def capture(model: torch.nn.Module, loss_fn: Callable[..., torch.Tensor], batch:
     gradients = dict(backward.gradients_to_parameters)
     mutated = list(signature.buffers_to_mutate.values())
     trained = [gradients[n.name] for n in returned[len(mutated) + 1 :]]
-    constants = {n.target: getattr(module, n.target) for n in module.graph.nodes if n.op == "get_attr"}
+    constants = {str(n.target): getattr(module, str(n.target)) for n in module.graph.nodes if n.op == "get_attr"}
     return Captured(
         module.graph,
         constants,
