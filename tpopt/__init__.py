@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tpopt._saved.load import load
     from tpopt.report import Report
     from tpopt.runtime.compiled import CompiledModel
+    from tpopt.training.step import CompiledStep, compile_step
 
 if os.environ.get("TPOPT_LOGS"):
     from tpopt.log import configure
@@ -37,12 +38,16 @@ if os.environ.get("TPOPT_LOGS"):
 
 __version__ = "0.1.0"
 
-__all__ = ["CompiledModel", "Options", "Report", "__version__", "compile", "errors", "load"]
+__all__ = [
+    "CompiledModel", "CompiledStep", "Options", "Report", "__version__", "compile", "compile_step", "errors", "load",
+]  # fmt: skip
 
 _HOMES: Final[dict[str, str]] = {
     "CompiledModel": "tpopt.runtime.compiled",
     "Report": "tpopt.report",
+    "CompiledStep": "tpopt.training.step",
     "compile": "tpopt._compile",
+    "compile_step": "tpopt.training.step",
     "load": "tpopt._saved.load",
 }
 """Each public name that is imported on first use, and the module that defines it."""

@@ -19,7 +19,9 @@ from tpopt.commands.inspect import inspect
 from tpopt.commands.optimize import optimize
 from tpopt.commands.outcome import GuardedGroup
 from tpopt.commands.output import emit
+from tpopt.commands.pack import pack
 from tpopt.commands.passes import passes
+from tpopt.commands.remat import remat
 from tpopt.commands.replay import replay
 from tpopt.commands.report import report
 from tpopt.commands.repro import repro
@@ -86,6 +88,8 @@ def _bench(context: typer.Context) -> None:
 
 app.command()(derive)
 app.command()(replay)
+app.command()(remat)
+app.command()(pack)
 app.command()(coverage)
 app.command()(passes)
 app.command()(doctor)

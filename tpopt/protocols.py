@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 from tpopt.ir import Program, Stage
 from tpopt.ir.program import Array
@@ -121,4 +121,80 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Releases workers; calling it again does nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class AnnealerGraph:
+    """A graph as an annealer takes it: by node; any sum of sizes that may be alive together is below 2^30."""
+
+    sizes: Sequence[int]
+    workspaces: Sequence[int]
+    durations: Sequence[float]
+    predecessors: Sequence[Sequence[int]]
+    successors: Sequence[Sequence[int]]
+    repeatable: Sequence[bool]
+
+
+@dataclass(frozen=True)
+class Moves:
+    """How to anneal: ``count`` moves while the temperature falls from ``hot`` to ``cold`` (units of time).
+
+    ``price`` is the time that a unit of size above the budget at one step costs. ``kinds`` weighs the kinds of moves:
+    relocate a computation, repeat one, drop a repetition, exchange repetitions, shift a run of computations.
+    """
+
+    count: int
+    hot: float
+    cold: float
+    price: float
+    kinds: tuple[float, float, float, float, float]
+    stop_within: bool = False
+    """Stop at the first schedule within the budget."""
+
+
+@runtime_checkable
+class Annealer(Protocol):
+    """Anneals one schedule, a sequence of nodes that may repeat; deterministic for its seed."""
+
+    def load(self, sequence: Sequence[int], budget: int) -> None:
+        """Starts from a schedule; the best one so far is forgotten."""
+        ...
+
+    def run(self, moves: Moves) -> int:
+        """Goes on from the current schedule; returns the number of moves made."""
+        ...
+
+    def best(self) -> tuple[tuple[int, ...], float, int]:
+        """The best schedule since :meth:`load`, its time, and its size above the budget, summed over the steps."""
+        ...
+
+
+class AnnealerFactory(Protocol):
+    """Makes annealers; with ``keep_first``, first computations keep their order."""
+
+    def __call__(self, graph: AnnealerGraph, *, keep_first: bool, seed: int) -> Annealer:
+        """An annealer of the graph."""
+        ...
+
+
+class OffsetSearch(Protocol):
+    """Places blocks of memory within a capacity by depth-first search."""
+
+    def __call__(
+        self,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        sizes: Sequence[int],
+        ranks: Sequence[int],
+        capacity: int,
+        limit: int,
+        *,
+        by_rank: bool,
+    ) -> tuple[int, ...] | Literal["none", "limit"]:
+        """Offsets; ``none`` where there are none, ``limit`` where so many placements did not tell.
+
+        Block ``k`` is alive in ``[starts[k], ends[k])``. ``ranks`` (a permutation) says what to try first: among equal
+        offsets, or with ``by_rank`` among all blocks that may come next. The answer depends on nothing else.
+        """
         ...

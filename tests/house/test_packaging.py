@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.tree import MAPPED, ROOT, modules, packages
 
+NATIVE = ("annealer", "launcher", "packer")
 IMPORT_ALL = """
 import importlib, json, sys, warnings
 homes = {}
@@ -70,8 +71,8 @@ def pip(*args: str) -> None:
 def test_the_wheel_holds_every_module_and_the_typing_marks_and_nothing_else(wheel: Path):
     folders = {package: package.replace(".", "/") for package in MAPPED}
     wanted = {f"{inside}/py.typed" for inside in folders.values()} | {
-        "tpopt/backend/native/launcher.c",
         "tpopt/_saved/operators.txt",
+        *(f"tpopt/backend/native/{name}.c" for name in ("annealer", "launcher", "packer")),
     }
     for package, home in MAPPED.items():
         wanted |= {f"{folders[package]}/{file.relative_to(home).as_posix()}" for file in home.rglob("*.py")}

@@ -22,7 +22,10 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_the_public_names_are_these():
-    assert tpopt.__all__ == ["CompiledModel", "Options", "Report", "__version__", "compile", "errors", "load"]
+    assert tpopt.__all__ == [
+        "CompiledModel", "CompiledStep", "Options", "Report", "__version__",
+        "compile", "compile_step", "errors", "load",
+    ]  # fmt: skip
 
 
 def test_the_public_names_are_sorted_and_exist():

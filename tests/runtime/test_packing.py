@@ -75,7 +75,24 @@ def test_where_every_greedy_order_leaves_a_gap_all_orders_are_tried(monkeypatch:
     blocks = [Block(n, start, end, size * ALIGNMENT) for n, (start, end, size) in GAP.items()]
     assert pack(blocks).size == pack(blocks).lower_bound == 10 * ALIGNMENT
     monkeypatch.setattr("tpopt.runtime.packing.EXHAUSTIVE", 0)
+    monkeypatch.setattr("tpopt.runtime.packing.SLACKS", ())
     assert pack(blocks).size == 12 * ALIGNMENT
+
+
+def test_where_every_greedy_order_leaves_a_gap_the_search_closes_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tpopt.runtime.packing.EXHAUSTIVE", 0)
+    blocks = [Block(n, start, end, size * ALIGNMENT) for n, (start, end, size) in GAP.items()]
+    assert pack(blocks).size == 10 * ALIGNMENT
+    assert clashes(blocks, pack(blocks)) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_many_blocks_take_hardly_more_than_the_busiest_step(seed: int):
+    chance = random.Random(seed)
+    starts = [chance.randint(0, 60) for _ in range(80)]
+    blocks = [Block(f"b{k}", s, s + chance.randint(0, 12), chance.randint(1, 90) * 640) for k, s in enumerate(starts)]
+    packing = pack(blocks)
+    assert packing.size <= 1.05 * packing.lower_bound
 
 
 def test_the_same_blocks_in_another_order_are_packed_alike():

@@ -1,95 +1,51 @@
-"""Arena offsets: intervals of time with sizes, packed so that no two that overlap in time overlap in space.
+"""Arena offsets of a plan: aligned blocks, packed greedily and, where that leaves a gap, by depth-first search.
 
-Greedy best fit over several orders, each placed at the lowest offset that fits; the best result is kept and compared
-with the lower bound (the most bytes alive at one time). Dynamic storage allocation; the orders are those of
-Sekiyama et al., "Profile-guided memory optimization for deep neural networks", and of TFLite's greedy planners.
+The methods are those of :mod:`tpopt.passes.rematerialize.packing`. The searches are bounded by placements, not by time,
+so that a plan's layout does not depend on how busy the machine is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import permutations
+from collections.abc import Iterator, Sequence
+
+from tpopt.errors import KernelBuildFailed
+from tpopt.passes.rematerialize.packing import EXHAUSTIVE, Block, Packing, greedy, lower_bound, packed, ranks
+
+__all__ = ["ALIGNMENT", "EXHAUSTIVE", "Block", "Packing", "lower_bound", "pack"]
 
 ALIGNMENT = 64
 """Bytes; a cache line, and what AVX-512 loads want."""
-EXHAUSTIVE = 6
-"""Up to this many blocks every order is tried (720 of them) where the greedy ones leave a gap."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """``size`` bytes needed from step ``start`` to step ``end``, both included."""
-
-    name: str
-    start: int
-    end: int
-    size: int
-
-
-@dataclass(frozen=True)
-class Packing:
-    """Offsets by name, the arena's size, and the bytes alive at the busiest step (no packing can be smaller)."""
-
-    offsets: dict[str, int]
-    size: int
-    lower_bound: int
-
-
-_ORDERS: tuple[Callable[[Block], tuple[int, ...]], ...] = (
-    lambda b: (-b.size, b.start),
-    lambda b: (-(b.end - b.start), -b.size, b.start),
-    lambda b: (-b.size * (b.end - b.start + 1), b.start),
-    lambda b: (b.start, -b.size),
-)
+SEARCH_WORK = 20_000_000
+"""Blocks times steps that one search may look at, 20 ms or so."""
+SLACKS = (0.0, 0.01, 0.02, 0.05, 0.1)
+"""Parts of the lower bound that the arena may be larger, in the order in which they are tried."""
 
 
 def pack(blocks: Sequence[Block]) -> Packing:
     """Packs blocks; deterministic, optimal where ``size == lower_bound`` and up to :data:`EXHAUSTIVE` blocks."""
-    aligned = [Block(b.name, b.start, b.end, -(-b.size // ALIGNMENT) * ALIGNMENT) for b in blocks]
-    bound = lower_bound(aligned)
-    best: Packing | None = None
-    for order in _orders(aligned):
-        offsets = _place(order)
-        size = max((offsets[b.name] + b.size for b in aligned), default=0)
-        if best is None or size < best.size:
-            best = Packing(offsets, size, bound)
-        if best.size == bound:
-            break
-    return best or Packing({}, 0, 0)
+    aligned = sorted(
+        (Block(b.name, b.start, b.end, -(-b.size // ALIGNMENT) * ALIGNMENT) for b in blocks), key=lambda b: b.name
+    )
+    best = greedy(aligned, EXHAUSTIVE)
+    if best.size > best.lower_bound and len(aligned) > EXHAUSTIVE:
+        return next(_searched(aligned, best), best)
+    return best
 
 
-def _orders(blocks: Sequence[Block]) -> Iterator[Sequence[Block]]:
-    """What to place first: by each greedy rule, then every order of few blocks (one of them is optimal)."""
-    for rule in _ORDERS:
-        yield sorted(blocks, key=lambda b: (*rule(b), b.name))
-    if len(blocks) <= EXHAUSTIVE:
-        yield from permutations(sorted(blocks, key=lambda b: b.name))
+def _searched(blocks: Sequence[Block], best: Packing) -> Iterator[Packing]:
+    """Smaller packings that depth-first search finds, the smallest first; none where nothing can be compiled."""
+    from tpopt.backend.native.packer import search_offsets
 
-
-def lower_bound(blocks: Sequence[Block]) -> int:
-    """The most bytes alive at one step."""
-    changes: dict[int, int] = {}
-    for b in blocks:
-        changes[b.start] = changes.get(b.start, 0) + b.size
-        changes[b.end + 1] = changes.get(b.end + 1, 0) - b.size
-    live = most = 0
-    for step in sorted(changes):
-        live += changes[step]
-        most = max(most, live)
-    return most
-
-
-def _place(order: Sequence[Block]) -> dict[str, int]:
-    placed: list[tuple[int, Block]] = []
-    offsets: dict[str, int] = {}
-    for block in order:
-        busy = sorted((o, o + b.size) for o, b in placed if b.start <= block.end and block.start <= b.end)
-        offset = 0
-        for low, high in busy:
-            if low - offset >= block.size:
-                break
-            offset = max(offset, high)
-        offsets[block.name] = offset
-        placed.append((offset, block))
-    return offsets
+    starts, ends, sizes = [b.start for b in blocks], [b.end + 1 for b in blocks], [b.size for b in blocks]
+    limit = max(1, SEARCH_WORK // (len(blocks) * len({*starts, *ends})))
+    for slack in SLACKS:
+        capacity = int(best.lower_bound * (1 + slack)) // ALIGNMENT * ALIGNMENT
+        if capacity >= best.size:
+            return
+        for rank in ranks(blocks):
+            try:
+                found = search_offsets(starts, ends, sizes, rank, capacity, limit, by_rank=False)
+            except KernelBuildFailed:
+                return
+            if not isinstance(found, str):
+                yield packed(blocks, {b.name: o for b, o in zip(blocks, found, strict=True)}, best.lower_bound)

@@ -18,12 +18,12 @@ from typing import Final
 import platformdirs
 
 KERNELS: Final = "kernels-v1"
-LAUNCHER: Final = "native-v1"
+NATIVE: Final = "native-v1"
 ADMITTED: Final = "admitted-v1"
 ROOMS: Final[Mapping[str, str]] = MappingProxyType(
     {
         KERNELS: "generated kernels, by content; the least recently used go beyond 1 GiB",
-        LAUNCHER: "the launcher that puts kernels on torch's threads",
+        NATIVE: "our own C files, compiled: the launcher of kernels, the searches for schedules and addresses",
         ADMITTED: "saved models that were checked before, by content",
     }
 )

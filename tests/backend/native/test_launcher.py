@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tpopt.backend.native import launcher
+from tpopt.backend.native import compiled, launcher
 from tpopt.backend.native.launcher import LauncherStatus, ensure_launcher, last_task_count, launcher_status
 from tpopt.backend.native.loading import load_kernel
 from tpopt.errors import KernelBuildFailed
@@ -192,26 +192,30 @@ def test_without_tvm_s_threads_either_kernels_are_refused(monkeypatch: pytest.Mo
         ensure_launcher()
 
 
+def compile_launcher() -> Path:
+    return compiled.compiled(launcher.SOURCE, launcher.FLAGS, launcher.LIBRARIES)
+
+
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(launcher, "cache_folder", lambda name: tmp_path)
+    monkeypatch.setattr(compiled, "cache_folder", lambda name: tmp_path)
     return tmp_path
 
 
 def test_it_is_compiled_once_and_again_where_the_file_is_damaged(kernels: Kernels, empty_cache: Path):
-    path = launcher._compiled()
+    path = compile_launcher()
     when = path.stat().st_mtime_ns
-    assert (path.parent, launcher._compiled().stat().st_mtime_ns) == (empty_cache, when)
+    assert (path.parent, compile_launcher().stat().st_mtime_ns) == (empty_cache, when)
     whole = path.read_bytes()
     path.write_bytes(whole[:1000])
-    assert launcher._compiled().stat().st_size == len(whole)
+    assert compile_launcher().stat().st_size == len(whole)
 
 
 def test_what_the_compiler_said_is_in_the_error(kernels: Kernels, empty_cache: Path, monkeypatch: pytest.MonkeyPatch):
     (empty_cache / "launcher.c").write_text("int f( {")
     monkeypatch.setattr(launcher, "SOURCE", empty_cache / "launcher.c")
     with pytest.raises(KernelBuildFailed, match=r"does not compile the launcher: (?s:.*)error"):
-        launcher._compiled()
+        compile_launcher()
     assert list(empty_cache.glob("*.so")) == []
 
 

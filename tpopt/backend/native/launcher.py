@@ -9,21 +9,14 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-import platform
-import tempfile
 import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from filelock import FileLock
-
-from tpopt.backend.build.cache import kernel_digest
-from tpopt.backend.build.link import NO_COMPILER, c_compiler, run
-from tpopt.backend.native import elf
+from tpopt.backend.native.compiled import compiled
 from tpopt.errors import KernelBuildFailed
-from tpopt.store.folder import LAUNCHER, cache_folder
 
 SOURCE: Final = Path(__file__).with_name("launcher.c")
 FLAGS: Final = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden")
@@ -99,7 +92,7 @@ def _load() -> ctypes.CDLL:
     """The compiled launcher, started. Raises :class:`KernelBuildFailed` with what stood in the way."""
     import torch
 
-    path = _compiled()
+    path = compiled(SOURCE, FLAGS, LIBRARIES)
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
@@ -111,34 +104,6 @@ def _load() -> ctypes.CDLL:
     if missing is not None:
         raise KernelBuildFailed(_text(missing))
     return library
-
-
-def _compiled() -> Path:
-    """The launcher's shared object, compiled where the cache has none that is whole."""
-    source = SOURCE.read_bytes()
-    key = kernel_digest(source, *FLAGS, *LIBRARIES, platform.machine(), *platform.libc_ver())
-    path = cache_folder(LAUNCHER) / f"launcher-{key}.so"
-    if elf.defect(path) is None:
-        return path
-    compiler = c_compiler()
-    if compiler is None:
-        raise KernelBuildFailed(NO_COMPILER)
-    try:
-        with FileLock(f"{path}.lock", timeout=60):
-            if elf.defect(path) is not None:
-                _compile(compiler, path)
-    except OSError as error:  # a lock that nobody gives back is one, too
-        raise KernelBuildFailed(f"the launcher was not compiled: {error}") from error
-    return path
-
-
-def _compile(compiler: tuple[str, ...], path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / "launcher.so"
-        said = run((*compiler, *FLAGS, "-o", str(made), str(SOURCE), *LIBRARIES))
-        if said is not None:
-            raise KernelBuildFailed(f"{compiler[0]} does not compile the launcher: {said}")
-        made.replace(path)
 
 
 def _start_passive(why: str) -> LauncherStatus:

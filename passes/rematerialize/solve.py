@@ -1,0 +1,213 @@
+"""From a graph and a budget to the best schedule that the time allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from tpopt.errors import UsageError
+from tpopt.passes.rematerialize.annealing import PARTS, Annealing, Clock, Pace, best_of
+from tpopt.passes.rematerialize.fixed_order import MOST_REPETITIONS, gap_bound, repetitions, solve_fixed
+from tpopt.passes.rematerialize.graph import ComputationGraph
+from tpopt.passes.rematerialize.moccasin import moccasin
+from tpopt.passes.rematerialize.orders import orders
+from tpopt.passes.rematerialize.schedule import Progress, Schedule, schedule_of
+from tpopt.passes.rematerialize.simulate import simulate
+from tpopt.protocols import AnnealerFactory
+
+Mode: TypeAlias = Literal["free", "fixed", "order", "moccasin"]
+"""What may change: order and repetitions; repetitions alone (first computations keep their order); the order alone.
+
+``moccasin`` is the fixed order by the published program, for comparison.
+"""
+BOUND_PART: Final = 0.1
+PROOF_PART: Final = 0.5
+"""Parts of the time for the bound of a fixed order, and for its proof where the graph is small."""
+ORDER_PART: Final = 0.15
+"""Part of the moves that look for an order without repetitions, where those may be used as well."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to look: for ``seconds``, or for ``moves`` of each annealer (then the result depends on nothing else)."""
+
+    mode: Mode = "free"
+    seconds: float = 30.0
+    moves: int | None = None
+    seed: int = 0
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.seconds > 0 or (self.moves is not None and self.moves < 1) or self.threads < 1:
+            raise UsageError(f"seconds, moves and threads must be positive; they are {self}")
+
+
+def rematerialize(
+    graph: ComputationGraph,
+    budget: int | None,
+    search: Search | None = None,
+    *,
+    annealer: AnnealerFactory | None = None,
+    progress: Progress | None = None,
+) -> Schedule:
+    """The fastest schedule that keeps ``budget`` bytes, or that of the lowest peak where none is found.
+
+    Orders without repetitions come first, then annealing in rounds, then (for a fixed order) the constraint program,
+    whose bound also says how far from optimal the answer can be. The result is what the simulator says of it. Ctrl-C
+    ends the search with the best schedule so far.
+
+    Args:
+        graph: what to compute.
+        budget: bytes, in the unit of the graph's sizes; None asks for the order of the lowest peak (mode ``order``).
+        search: how to look, and for how long.
+        annealer: makes annealers; without one, only orders and the constraint programs are tried.
+        progress: told what is going on.
+
+    Raises:
+        UsageError: there is no budget, and ``search.mode`` is not ``order``.
+    """
+    search = search or Search()
+    if budget is None and search.mode != "order":
+        raise UsageError("budget is None: only the mode 'order' looks for the lowest peak")
+    run = _Run(
+        graph,
+        graph.structural_bound if budget is None else budget,
+        search,
+        Clock(search.seconds, search.moves),
+        annealer,
+        progress or _silent,
+    )
+    try:
+        for step in (run.moccasin,) if search.mode == "moccasin" else (run.orders, run.bound, run.search_all):
+            if not run.finished:
+                step()
+    except KeyboardInterrupt:
+        run.tell("interrupted", 1.0)
+    return schedule_of(
+        graph, budget, run.best, lower_bound=run.lower_bound, exhausted=run.exhausted, seconds=run.clock.elapsed
+    )
+
+
+def _silent(stage: str, part: float) -> None:
+    pass
+
+
+@dataclass
+class _Run:
+    """One search: what is known so far."""
+
+    graph: ComputationGraph
+    budget: int
+    search: Search
+    clock: Clock
+    factory: AnnealerFactory | None
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.best: tuple[int, ...] = self.graph.order
+        self.lower_bound = self.graph.duration
+        self.exhausted = False
+        """Whether it is proved that nothing is better than ``best``, or that nothing fits."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to find."""
+        seen = simulate(self.graph, self.best)
+        within = seen.peak <= self.budget and seen.duration <= self.lower_bound
+        lowest = max(self.budget, self.graph.structural_bound)
+        return self.exhausted or within or (self.budget < self.graph.structural_bound and seen.peak <= lowest)
+
+    def tell(self, stage: str, part: float) -> None:
+        """Reports progress."""
+        self.progress(stage, part)
+
+    def keep(self, sequences: Sequence[Sequence[int]]) -> None:
+        """Keeps the best of the best so far and others."""
+        self.best = best_of(self.graph, self.budget, [self.best, *sequences])
+
+    def orders(self) -> None:
+        """Orders without repetitions, by simple rules."""
+        self.tell("orders", 0.0)
+        if self.search.mode != "fixed":
+            self.keep(list(orders(self.graph, self.search.seed)))
+
+    def moccasin(self) -> None:
+        """Both phases of the published program; the clock is divided between them."""
+        self.tell("solving", 0.0)
+        seconds = self.search.seconds / 2
+        found = moccasin(self.graph, self.budget, seconds, workers=self.search.threads)
+        self.keep([found] if found is not None else [])
+
+    def bound(self) -> None:
+        """A bound from below, where the order is fixed; a budget below the structural bound is infeasible anyway."""
+        if self.graph.structural_bound > self.budget:
+            self.exhausted = self.search.mode != "order"
+            return
+        if self.search.mode == "fixed":
+            self.tell("bounding", 0.0)
+            found = gap_bound(
+                self.graph,
+                self.budget,
+                BOUND_PART * self.search.seconds,
+                deterministic=self.search.moves is not None,
+            )
+            self.lower_bound, self.exhausted = found.bound, found.infeasible
+
+    def search_all(self) -> None:
+        """Annealing until the moves or the time are used up; after its first round, the proof where one is in reach."""
+        if self.factory is None:
+            self.prove()
+            return
+        search, mode = self.search, self.search.mode
+        annealing = Annealing(
+            self.graph, self.factory, keep_first=mode == "fixed", seed=search.seed, threads=search.threads
+        )
+        try:
+            pace = Pace(self.clock, annealing.moves_per_second(self.best, self.budget))
+            if mode != "fixed":
+                self._order_rounds(annealing, pace, 1.0 if mode == "order" else ORDER_PART)
+            for k, part in enumerate(PARTS if mode != "order" else ()):
+                if self.finished:
+                    return
+                self.tell(f"annealing, round {k + 1} of {len(PARTS)}", self.clock.part)
+                with pace.round(part / sum(PARTS[k:])) as count:
+                    self.keep([annealing.round(self.best, self.budget, count)])
+                if k == 1 and not self.finished:
+                    self.prove()
+        finally:
+            annealing.close()
+
+    def _order_rounds(self, annealing: Annealing, pace: Pace, part: float) -> None:
+        """An order without repetitions: it costs nothing, and it is a good start where it does not suffice."""
+        lowest = min(orders(self.graph, self.search.seed), key=lambda s: simulate(self.graph, s).peak)
+        for share in (0.25, 0.75):
+            if self.finished:
+                return
+            self.tell("annealing the order", self.clock.part)
+            with pace.round(part * share) as count:
+                lowest = annealing.lowest_peak(lowest, self.budget, count)
+            self.keep([lowest])
+
+    @property
+    def _small(self) -> bool:
+        return self.search.mode == "fixed" and repetitions(self.graph, MOST_REPETITIONS)
+
+    def prove(self) -> None:
+        """The constraint program of a fixed order, where the graph is small enough."""
+        if not self._small or self.clock.left <= 0:
+            return
+        self.tell("proving", self.clock.part)
+        seconds = PROOF_PART * self.search.seconds
+        found = solve_fixed(
+            self.graph,
+            self.budget,
+            self.best,
+            seconds,
+            workers=self.search.threads,
+            deterministic=self.search.moves is not None,
+        )
+        self.lower_bound = max(self.lower_bound, found.bound)
+        self.exhausted = found.infeasible
+        if found.sequence is not None:
+            self.keep([found.sequence])

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from support.schedules import training_chain
+
+from tpopt.backend.native.annealer import NativeAnnealer
+from tpopt.errors import UsageError
+from tpopt.passes.rematerialize import ComputationGraph, Mode, Schedule, Search, rematerialize, simulate
+from tpopt.passes.rematerialize.annealing import Scaled
+from tpopt.protocols import Annealer, Moves
+
+CHAIN = training_chain(16)
+
+
+def solved(budget: int | None, mode: Mode = "free", moves: int = 200_000, seed: int = 0) -> Schedule:
+    return rematerialize(CHAIN, budget, Search(mode, moves=moves, seed=seed, threads=2), annealer=NativeAnnealer)
+
+
+@pytest.mark.parametrize("mode", ["free", "fixed"])
+def test_a_chain_fits_into_the_square_root_of_its_length(mode: Mode):
+    found = solved(8, mode)
+    assert (found.peak <= 8, found.status in {"optimal", "feasible"}) == (True, True)
+    assert found.duration < CHAIN.duration + 16  # checkpointing every fourth layer repeats 12
+
+
+def test_less_memory_never_takes_less_time():
+    extra = [solved(budget).duration for budget in (17, 14, 11, 9, 8)]
+    assert extra == sorted(extra)
+    assert extra[0] == CHAIN.duration
+
+
+def test_the_same_seed_and_moves_give_the_same_schedule():
+    assert solved(8, seed=3).sequence == solved(8, seed=3).sequence
+
+
+def test_a_budget_below_the_structural_bound_is_infeasible_at_once():
+    found = solved(2)
+    assert (found.status, found.graph.structural_bound) == ("infeasible", 3)
+
+
+def test_a_fixed_order_is_proved_optimal():
+    found = solved(14, "fixed")
+    assert (found.status, found.lower_bound) == ("optimal", found.duration)
+
+
+def test_first_computations_keep_the_input_order_where_it_is_fixed():
+    found = solved(9, "fixed")
+    assert tuple(dict.fromkeys(found.sequence)) == CHAIN.order
+
+
+def test_the_order_alone_repeats_nothing():
+    graph = ComputationGraph.of([5, 5, 1, 1, 1], [1] * 5, [[], [], [0], [1], [2, 3]], order=[0, 1, 2, 3, 4])
+    found = rematerialize(graph, None, Search("order", moves=5000), annealer=NativeAnnealer)
+    assert (simulate(graph, graph.order).peak, found.peak, len(found.sequence)) == (11, 7, 5)
+
+
+def test_what_must_not_repeat_does_not():
+    graph = ComputationGraph.of(
+        CHAIN.sizes, CHAIN.durations, CHAIN.predecessors, repeatable=[v % 2 == 0 for v in range(32)]
+    )
+    found = rematerialize(graph, 12, Search(moves=100_000), annealer=NativeAnnealer)
+    assert (found.peak, all(found.sequence.count(v) == 1 for v in range(1, 32, 2))) == (12, True)
+
+
+def test_ctrl_c_keeps_the_best_so_far():
+    def stop(stage: str, part: float) -> None:
+        if stage.startswith("annealing, round 2"):
+            raise KeyboardInterrupt
+
+    found = rematerialize(CHAIN, 8, Search(moves=200_000), annealer=NativeAnnealer, progress=stop)
+    assert simulate(CHAIN, found.sequence).peak == found.peak < 17
+
+
+def test_without_an_annealer_the_constraint_program_answers():
+    assert rematerialize(CHAIN, 12, Search("fixed", 10)).status == "optimal"
+
+
+def test_large_sizes_are_rounded_up_to_a_unit():
+    scaled = Scaled.of(ComputationGraph.of([3 << 40, (1 << 40) + 1], [1, 1], [[], [0]]))
+    assert scaled.unit * scaled.arrays.sizes[1] > 1 << 40
+    assert sum(scaled.arrays.sizes) <= (1 << 30) + 2
+
+
+def test_the_lowest_peak_is_asked_of_the_order_alone():
+    with pytest.raises(UsageError, match="only the mode 'order' looks for the lowest peak"):
+        solved(None, "free")
+
+
+def test_a_search_has_time():
+    with pytest.raises(UsageError, match="seconds, moves and threads must be positive"):
+        Search(seconds=0)
+
+
+def test_the_native_annealer_is_an_annealer():
+    assert isinstance(NativeAnnealer(Scaled.of(CHAIN).arrays, keep_first=False, seed=0), Annealer)
+
+
+@pytest.mark.serial
+def test_the_annealer_makes_half_a_million_moves_a_second():
+    annealer = NativeAnnealer(Scaled.of(training_chain(500)).arrays, keep_first=False, seed=0)
+    annealer.load(range(1000), 300)
+    started = time.perf_counter()
+    annealer.run(Moves(500_000, 0.5, 0.005, 0.3, (1, 0.3, 0.15, 0.1, 0.1)))
+    assert time.perf_counter() - started < 1.0

@@ -1,0 +1,1 @@
+"""Training steps as one graph: captured, scheduled within a memory budget, and run operator by operator."""

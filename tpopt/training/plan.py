@@ -1,0 +1,95 @@
+"""From the operations of a step and a budget to the sequence that runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tpopt.errors import LimitExceeded
+from tpopt.passes.rematerialize import Schedule, Search, rematerialize
+from tpopt.passes.rematerialize.schedule import Progress
+from tpopt.protocols import AnnealerFactory
+from tpopt.training.budget import shown
+from tpopt.training.operations import Operations, schedule_graph
+
+TRIES: Final = (0.6, 0.25, 0.15)
+"""Parts of the time for schedules until one keeps the budget at the level of storages; each has the overshoot less."""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """The operations in the order of execution, bytes alive at each, and what the solver said."""
+
+    sequence: tuple[int, ...]
+    live_bytes: tuple[int, ...]
+    schedule: Schedule
+
+    @property
+    def peak(self) -> int:
+        """Bytes alive at the busiest step."""
+        return max(self.live_bytes, default=0)
+
+    @property
+    def repeated(self) -> tuple[int, ...]:
+        """Operations that run again, as often as they do."""
+        seen: set[int] = set()
+        again = []
+        for k in self.sequence:
+            if k in seen:
+                again.append(k)
+            seen.add(k)
+        return tuple(again)
+
+
+def plan_step(
+    operations: Operations,
+    budget: int,
+    search: Search,
+    *,
+    annealer: AnnealerFactory | None,
+    progress: Progress | None = None,
+) -> StepPlan:
+    """The fastest sequence found whose live bytes keep the budget.
+
+    The solver sees an operation with several results as one that makes the largest, and others that follow; what is
+    counted in the end are the storages as the runner makes and frees them. Where they exceed the budget, the solver
+    gets that much less and searches again.
+
+    Raises:
+        LimitExceeded: no sequence within the budget was found, with the lowest peak and what no sequence undercuts.
+    """
+    graph, steps = schedule_graph(operations)
+    floor = max(operations_floor(operations), 0)
+    limit, lowest = budget, None
+    for part in TRIES:
+        shorter = dataclasses.replace(search, seconds=part * search.seconds)
+        schedule = rematerialize(graph, limit, shorter, annealer=annealer, progress=progress)
+        sequence = executed(schedule.sequence, steps)
+        plan = StepPlan(sequence, tuple(operations.live_bytes(sequence)), schedule)
+        if plan.peak <= budget:
+            return plan
+        lowest = plan if lowest is None or plan.peak < lowest.peak else lowest
+        if schedule.status in {"infeasible", "unknown"}:
+            break
+        limit -= plan.peak - budget
+    assert lowest is not None
+    raise LimitExceeded(
+        f"memory_budget {shown(budget)}: no order of the step within it was found; the lowest peak is "
+        f"{shown(lowest.peak)}, and one operator with its operands alone takes {shown(floor)}"
+    )
+
+
+def operations_floor(operations: Operations) -> int:
+    """Bytes that no sequence undercuts: some operator's results beside what it reads."""
+    items = operations.items
+    return max(
+        (sum(op.sizes) + sum(items[maker].sizes[i] for maker, i in op.reads) for op in items),
+        default=0,
+    )
+
+
+def executed(sequence: Sequence[int], steps: dict[int, int]) -> tuple[int, ...]:
+    """The operations of a schedule; its other nodes only tell the solver who lives for how long."""
+    return tuple(steps[v] for v in sequence if v in steps)
