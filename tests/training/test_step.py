@@ -42,7 +42,7 @@ def same(a: list[torch.Tensor | None], b: list[torch.Tensor | None]) -> bool:
     return all((x is None) == (y is None) and (x is None or torch.equal(x, y)) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("budget", [1.0, 0.75])
+@pytest.mark.parametrize("budget", [1.0, 0.85])
 @pytest.mark.parametrize("name", CASES)
 def test_loss_gradients_and_buffers_are_those_of_eager_bit_for_bit(name: str, budget: float):
     torch.manual_seed(0)
