@@ -17,6 +17,7 @@ from tpopt.ir import (
     Read,
     Scalar,
     Select,
+    Size,
     Tensor,
     guard,
     index,
@@ -327,7 +328,10 @@ def _phases(batch: Index, axes: Axes) -> dict[int, Index]:
     return found
 
 
-def _part(extent: object, phases: int) -> int:
+def _part(extent: Size, phases: int) -> Size:
+    """One phase's share of an extent, which may be known at run time alone where there is one phase."""
+    if phases == 1:
+        return extent
     assert isinstance(extent, int)
     return extent // phases
 

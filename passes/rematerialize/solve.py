@@ -93,6 +93,10 @@ def _silent(stage: str, part: float) -> None:
     pass
 
 
+RESTARTS: Final = 8
+"""Searches from other starts, where the first ends above the budget."""
+
+
 @dataclass
 class _Run:
     """One search: what is known so far."""
@@ -177,6 +181,24 @@ class _Run:
                     self.prove()
         finally:
             annealing.close()
+        if mode == "free" and self.search.moves is not None:
+            self._again(self.search.moves)
+
+    def _again(self, moves: int) -> None:
+        """As many moves from other starts, where the first found nothing that fits: the way in may be narrow."""
+        assert self.factory is not None
+        starts = [self.graph.order, *orders(self.graph, self.search.seed)]
+        for k, first in enumerate(starts[:RESTARTS]):
+            if simulate(self.graph, self.best).peak <= self.budget:
+                return
+            found, seed = first, self.search.seed + k + 1
+            annealing = Annealing(self.graph, self.factory, seed=seed, threads=self.search.threads)
+            try:
+                for part in (0.2, 0.3, 0.5):
+                    found = annealing.round(found, self.budget, max(1, round(part * moves / RESTARTS)))
+                    self.keep([found])
+            finally:
+                annealing.close()
 
     def _order_rounds(self, annealing: Annealing, pace: Pace, part: float) -> None:
         """An order without repetitions: it costs nothing, and it is a good start where it does not suffice."""

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from support.tree import ROOT
-from tpopt.frontend import trace
+from tpopt.frontend.trace import trace
 from tpopt.ir import Program
 from tpopt.passes.derive.derivation import Derivation
 from tpopt.passes.derive.explore import Explorer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Final
 
 from tpopt.backend.generated import candidates as generated
 from tpopt.backend.generated.binding import build_all
+from tpopt.backend.generated.groups import expanded
 from tpopt.backend.generated.kernel import obstacle
 from tpopt.backend.library import library_candidates
 from tpopt.backend.library.torch_stage import bridge_candidates
@@ -64,7 +65,7 @@ def gather(
         _generated(forms, found, frozenset(v.name for v in offered if v.layout == CHANNELS_LAST))
     found.admitted = [_labelled(c) for c in found.admitted]
     _exclude(found, (*forms, original), exclude)
-    layout_candidates({n: t for program in (*forms, original) for n, t in program.tensors.items()}, found)
+    layout_candidates({t.name: t for program in (*forms, original) for t in _all_tensors(program)}, found)
     return found
 
 
@@ -96,6 +97,13 @@ def _offers(forms: Sequence[Program], found: Candidates, offer: Callable[[Progra
             found.add(candidate if number == 1 else replace(candidate, name=f"{candidate.name}~{number}"))
         seen = dict.fromkeys(found.refused)
         found.refused += [r for r in offered.refused if r not in seen and not constants.issuperset(r.covers)]
+
+
+def _all_tensors(program: Program) -> Iterator[Tensor]:
+    """The tensors of a program, and those between the stages that its kernels stand for."""
+    yield from program.tensors.values()
+    for stage in expanded(program):
+        yield from stage.outs
 
 
 def _labelled(candidate: Candidate) -> Candidate:

@@ -93,9 +93,9 @@ class _Grower:
             return False
         try:
             rows = fused(members, self.outs(members)).rows
+            return not rows or prod(map(extent, rows)) > 1 or sum(map(points, members)) <= MOST_SERIAL
         except KernelUnsupported:
             return False
-        return not rows or prod(map(extent, rows)) > 1 or sum(map(points, members)) <= MOST_SERIAL
 
     def _bits(self, stages: Iterable[Stage]) -> int:
         """A set of stages, and of all that they are computed from, as bits."""
