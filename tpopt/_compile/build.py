@@ -28,8 +28,9 @@ from tpopt.cost_models.roofline import Balance
 from tpopt.errors import TpoptError, UnsupportedModel, VerificationFailed
 from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Index, Program, Symbol
-from tpopt.ir.aten import from_numpy
+from tpopt.ir.aten import from_numpy, torch_dtype
 from tpopt.ir.index import walk_atoms
+from tpopt.ir.materialize import is_formula, materialize
 from tpopt.log import record
 from tpopt.rewrite import Numerics, forms, registry
 from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State, strides_of
@@ -192,6 +193,8 @@ def _weights(traced: Traced, programs: Sequence[Program], device: torch.device) 
     for program, weight in ((p, w) for p in programs for w in p.weights):
         if weight.name not in found and weight.name in program.constants:
             found[weight.name] = from_numpy(program.constants[weight.name], weight.dtype).to(device)
+        elif weight.name not in found and is_formula(weight.structure):
+            found[weight.name] = torch.from_numpy(materialize(weight)).to(device, torch_dtype(weight.dtype))
     return found
 
 
