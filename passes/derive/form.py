@@ -74,10 +74,6 @@ class Form:
                 found.update(stage.outs)
         return frozenset(found)
 
-    def with_tables(self, **changes: object) -> Form:
-        """The form with other fields."""
-        return replace(self, **changes)  # type: ignore[arg-type]
-
     def program(self, program: Program) -> Program:
         """The region as a program of its own: the prelude, then the root with its sum written out."""
         stages = self.closed(written(self.polynomial, self.region.pivot))

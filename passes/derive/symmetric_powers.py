@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement, permutations
 from math import comb, factorial
 
@@ -221,7 +221,8 @@ class _Writer:
         kept = {i for f in (*self.lead.rest, coefficients, *factors) for i in free_iters(f)}
         summed = tuple(i for i in self.lead.product.summed if i not in inside and i in kept)
         product = Product((*summed, number), (*self.lead.rest, coefficients, *factors))
-        return self.form.with_tables(
+        return replace(
+            self.form,
             polynomial=(product, *others), prelude=(*self.form.prelude, *self.prelude),
             tables={**self.form.tables, **self.tables}, new_weights=(*self.form.new_weights, *self.weights),
         )  # fmt: skip

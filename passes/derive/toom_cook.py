@@ -30,7 +30,7 @@ from tpopt.ir import (
 )
 from tpopt.ir.index import Atom, IndexLike, substitute, walk_atoms
 from tpopt.ir.toom_cook import MOST_PRODUCTS
-from tpopt.ir.walk import map_indices, own_indices, rebuild, substitute_iters
+from tpopt.ir.walk import is_literal, map_indices, own_indices, rebuild, substitute_iters
 from tpopt.rewrite import Numerics, Refusal
 from tpopt.rewrite.contraction import contraction
 from tpopt.rewrite.stages import constant_tensors
@@ -174,7 +174,7 @@ def _recognised(stage: Compute, constants: frozenset[Tensor]) -> _Sum | Refusal:
 
 def _is_plain(data: Scalar) -> bool:
     """Whether a factor is a read, perhaps under guards with zero outside."""
-    while isinstance(data, Select):
+    while isinstance(data, Select) and is_literal(data.outside, 0):
         data = data.inside
     return isinstance(data, Read)
 

@@ -89,6 +89,7 @@ def line(body: str, x: str, u: str, kind: str = "f32") -> Program:
 
 
 SUM = "sum[c:8,r:3]{ x[c,t+r] * u[k,c,r] }"
+ONES = "sum[c:8,r:3]{ select(1 <= t+r < 19, x[c,t+r-1], 1.0) * u[k,c,r] }"
 REFUSED = {
     "few results": (image(4, 8, 8, 8, 3, 1), "fewer than 8 channels"),
     "few terms": (image(8, 4, 8, 8, 3, 1), "fewer than 8 channels"),
@@ -101,6 +102,7 @@ REFUSED = {
     "a channel each": (line("sum[r:3]{ x[c,t+r] * u[c,r] }", "x: f32[8,20]", "u: f32[8,3]"), "through both factors"),
     "f64": (line(SUM, "x: f64[8,20]", "u: f64[9,8,3]", "f64"), "only f32"),
     "no weight": (line(SUM, "x: f32[8,20], u: f32[9,8,3]", "b: f32[1]"), "has to be a weight"),
+    "ones around": (line(ONES, "x: f32[8,18]", "u: f32[9,8,3]"), "zeros around"),
     "a diagonal": (
         line("sum[c:8,r:3]{ x[c,t+r,t] * u[k,c,r] }", "x: f32[8,20,18]", "u: f32[9,8,3]"),
         "slides along no",
