@@ -20,3 +20,11 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = tempfile.TemporaryDirectory(prefix="tpopt-tests-")
     config.add_cleanup(cache.cleanup)
     os.environ["XDG_CACHE_HOME"] = cache.name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_in_the_shared_cache() -> None:
+    """Opens the pool of kernels before some test names a folder of its own: a process opens it once."""
+    from tpopt.backend.build.pool import build_pool
+
+    build_pool()
