@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import prod
 
+import numpy as np
+
 from tpopt.errors import LimitExceeded
 from tpopt.ir import Builder, Compute, Program, Size, Symbol, Tensor, index
 from tpopt.ir.canonical import structural_hash
@@ -15,7 +17,7 @@ from tpopt.ir.walk import stage_reads
 from tpopt.ir.work import stage_work
 from tpopt.passes.contraction import Cost
 from tpopt.passes.derive.collapse_deltas import CollapseDeltas
-from tpopt.passes.derive.derivation import Derivation, Step, folded
+from tpopt.passes.derive.derivation import Derivation, Step
 from tpopt.passes.derive.form import Form, fragment_of, original
 from tpopt.passes.derive.merge_terms import MergeTerms
 from tpopt.passes.derive.order_products import OrderProducts
@@ -56,14 +58,20 @@ class Explorer:
     def run(self) -> list[list[Derivation]]:
         """For each region with a promising derivation, the best few, the best first."""
         found: dict[str, list[Derivation]] = {}
+        fruitless: set[object] = set()
         for reach in (Reach.ALL, Reach.SUMS, Reach.PRODUCTS):
             for region in regions(self.program, reach):
                 if region.name in found or not is_worthwhile(region.polynomial):
+                    continue
+                key = _key(self.program, region)
+                if key is not None and key in fruitless:  # layers that repeat, and what reaches no further than before
                     continue
                 with self.trace.at([region.name]):
                     best = self.region(region)
                 if best:
                     found[region.name] = best
+                else:
+                    fruitless.add(key)
         for name, derivation in (*self._phases(), *self._tiles()):
             found.setdefault(name, []).append(derivation)
         return list(found.values())
@@ -133,8 +141,7 @@ class Explorer:
         """Whether a derivation is expected to take less time: clearly, or a little and with fewer kernels."""
         if derivation.us < self.gain * derivation.before_us:
             return True
-        fewer = len(folded(derivation.result).stages) < len(folded(derivation.original).stages)
-        return derivation.us < derivation.before_us and fewer
+        return derivation.us < derivation.before_us and _kernels(derivation.result) < _kernels(derivation.original)
 
     def expected(self, program: Program, constants: frozenset[Tensor]) -> float:
         """Microseconds of a region's program, what depends on weights alone apart."""
@@ -218,6 +225,32 @@ class _Search:
         chain = (*steps, Step("OrderProducts", Numerics.REASSOCIATING, detail, ordered.program))
         us = explorer.expected(ordered.program, form.constants)
         return Derivation(self.region.root, self.before, chain, us, self.before_us, frozenset(form.tables))
+
+
+def _key(program: Program, region: Region) -> str | None:
+    """What a region is but for names; ``None`` where constants have zeros, which a law may make use of."""
+    before = original(program, region)
+    if any(
+        np.count_nonzero(region.values[w.name]) < region.values[w.name].size
+        for w in before.weights
+        if w.name in region.values
+    ):
+        return None
+    return structural_hash(before)
+
+
+def _kernels(program: Program) -> int:
+    """Stages that are left when what depends on weights alone has been evaluated."""
+    fixed, needed = set(program.weights), set(program.outputs)
+    for stage in program.stages:
+        if all(t in fixed for t in stage_reads(stage)):
+            fixed.update(stage.outs)
+    count = 0
+    for stage in reversed(program.stages):
+        if not fixed.issuperset(stage.outs) and needed.intersection(stage.outs):
+            count += 1
+            needed.update(stage_reads(stage))
+    return count
 
 
 def _sizes(program: Program) -> dict[str, int]:

@@ -21,11 +21,18 @@ def program(body: str, outs: str, **inputs: torch.Tensor) -> Program:
 
 
 def run(
-    body: str, outs: str = "y", constants: tuple[str, ...] = (), threads: int = 1, **inputs: torch.Tensor
+    body: str,
+    outs: str = "y",
+    constants: tuple[str, ...] = (),
+    threads: int = 1,
+    *,
+    matrix: bool = False,
+    **inputs: torch.Tensor,
 ) -> tuple[torch.Tensor, ...]:
     """The results of one generated kernel; ``constants`` names inputs that may be laid out anew."""
     fixed = tuple(n for n, name in enumerate(inputs) if name in constants)
-    request = KernelRequest.of(program(body, outs, **inputs), fixed, Processor(threads=threads))
+    processor = Processor(threads=threads, matrix=matrix)
+    request = KernelRequest.of(program(body, outs, **inputs), fixed, processor, matrix=matrix)
     kernel = GeneratedKernel(request, {n: list(inputs.values())[n] for n in fixed})
     made = kernel(*(t for name, t in inputs.items() if name not in constants))
     return made if isinstance(made, tuple) else (made,)

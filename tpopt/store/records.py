@@ -88,12 +88,24 @@ def fingerprint(device: str, threads: int, versions: Mapping[str, str]) -> str:
 
 def cpu_model() -> str:
     """The processor's name, family and model."""
+    found = _cpuinfo()
+    if not found:
+        return platform.processor() or "unknown"
+    return f"{found.get('model name', 'unknown')} family {found.get('cpu family', '?')} model {found.get('model', '?')}"
+
+
+def cpu_flags() -> frozenset[str]:
+    """What the processor can do, under Linux's names; empty where that is not known."""
+    return frozenset(_cpuinfo().get("flags", "").split())
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What the system says of the first core."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor() or "unknown"
-    found = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in reversed(lines)) if v}
-    return f"{found.get('model name', 'unknown')} family {found.get('cpu family', '?')} model {found.get('model', '?')}"
+        return {}
+    return {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in reversed(lines)) if v}
 
 
 def _load(path: Path) -> dict[str, dict[str, Record]]:

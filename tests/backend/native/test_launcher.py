@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from tpopt.backend.native import compiled, launcher
-from tpopt.backend.native.launcher import LauncherStatus, ensure_launcher, last_task_count, launcher_status
+from tpopt.backend.native.launcher import LauncherStatus, ensure_launcher, last_thread_count, launcher_status
 from tpopt.backend.native.loading import load_kernel
 from tpopt.errors import KernelBuildFailed
 
@@ -74,19 +75,19 @@ def test_the_pool_is_the_one_of_torch(kernels: Kernels):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_a_loop_has_as_many_tasks_as_torch_has_threads(kernels: Kernels, threads: int):
+def test_a_loop_uses_as_many_threads_as_torch_does(kernels: Kernels, threads: int):
     a, c = torch.ones(1 << 14), torch.zeros(1 << 14)
     kernel = load_kernel(kernels["parallel"], "main")
     torch.set_num_threads(threads)
     kernel(a, a, c)
-    assert (last_task_count(), c.sum().item()) == (threads, 2.0 * (1 << 14))
+    assert (last_thread_count(), c.sum().item()) == (threads, 2.0 * (1 << 14))
 
 
 def test_what_torch_was_told_counts_in_other_threads_too(kernels: Kernels):
     a, c, counts = torch.ones(1 << 14), torch.zeros(1 << 14), []
     kernel = load_kernel(kernels["parallel"], "main")
     torch.set_num_threads(3)
-    thread = threading.Thread(target=lambda: (kernel(a, a, c), counts.append(last_task_count())))
+    thread = threading.Thread(target=lambda: (kernel(a, a, c), counts.append(last_thread_count())))
     thread.start()
     thread.join()
     assert counts == [3]
@@ -116,9 +117,24 @@ def test_every_task_that_was_asked_for_runs_once(symbols: Symbols, threads: int,
     assert collected(symbols, num_task) == [(number, num_task) for number in range(num_task)]
 
 
-def test_no_number_of_tasks_means_one_a_thread(symbols: Symbols):
+@pytest.mark.parametrize(("threads", "tasks"), [(1, 1), (2, 16)])
+def test_no_number_of_tasks_means_some_for_each_thread(symbols: Symbols, threads: int, tasks: int):
+    torch.set_num_threads(threads)
+    assert collected(symbols, 0) == [(number, tasks) for number in range(tasks)]
+
+
+def test_a_thread_that_is_slow_leaves_its_tasks_to_others(symbols: Symbols):
     torch.set_num_threads(2)
-    assert collected(symbols, 0) == [(0, 2), (1, 2)]
+    slow, done = threading.get_ident(), []
+
+    def task(_number: int, _tasks: int) -> int:
+        if threading.get_ident() == slow:
+            time.sleep(0.2)
+        done.append(threading.get_ident() == slow)
+        return 0
+
+    assert symbols.launch(task, 0) == 0
+    assert (done.count(True) <= 4, len(done)) == (True, 16)
 
 
 def test_a_loop_in_a_loop_is_serial(symbols: Symbols):
@@ -129,7 +145,7 @@ def test_a_loop_in_a_loop_is_serial(symbols: Symbols):
         thread = threading.get_ident()
         return symbols.launch(lambda n, tasks: inner.append((n, tasks, threading.get_ident() == thread)) or 0, 0)
 
-    assert symbols.launch(task, 0) == 0
+    assert symbols.launch(task, 2) == 0
     assert inner == [(0, 1, True), (0, 1, True)]
 
 
@@ -157,7 +173,7 @@ def fresh(text: str, *args: str, **environment: str) -> str:
 torch.set_num_threads(2)
 a, c = torch.ones(1 << 14), torch.zeros(1 << 14)
 loading.load_kernel(Path(sys.argv[1]), "main")(a, a, c)
-print(c.sum().item(), launcher.launcher_status().kind, launcher.last_task_count(), end=" ")
+print(c.sum().item(), launcher.launcher_status().kind, launcher.last_thread_count(), end=" ")
 """
     command = [sys.executable, "-c", head + text + tail, *args]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})

@@ -21,6 +21,8 @@ from tpopt.ir.materialize import materialize
 IMPLEMENTATION: Final = "generated"
 CONSTANTS: Final = "constants"
 """The parameter of a generated Kernel that lists the positions of what it reads and never changes."""
+MATRIX: Final = "matrix"
+"""The parameter of a generated Kernel that runs on the matrix unit."""
 KEPT_REQUESTS: Final = 4096
 """Requests remembered: a stage is asked for when it is offered, built, bound for its price and bound at last."""
 
@@ -32,7 +34,8 @@ def request_of(stage: Kernel) -> KernelRequest:
 
 @lru_cache(maxsize=KEPT_REQUESTS)
 def _request(stage: Kernel, processor: Processor) -> KernelRequest:
-    return KernelRequest.of(algebra(stage), constants_of(stage), processor)
+    matrix = bool(dict(stage.parameters).get(MATRIX, False))
+    return KernelRequest.of(algebra(stage), constants_of(stage), processor, matrix=matrix)
 
 
 def constants_of(stage: Kernel) -> tuple[int, ...]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
-from tpopt.backend.generated.binding import CONSTANTS, IMPLEMENTATION, request_of
-from tpopt.backend.generated.groups import Group, groups
+from tpopt.backend.generated.binding import CONSTANTS, IMPLEMENTATION, MATRIX, request_of
+from tpopt.backend.generated.groups import Group, groups, is_contraction
+from tpopt.backend.generated.machine import host_processor
 from tpopt.backend.generated.unroll import reads_literals
 from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value, in_layout
 from tpopt.errors import KernelUnsupported
-from tpopt.ir import Kernel, Program, Tensor
+from tpopt.ir import Compute, Kernel, Program, Tensor
 from tpopt.ir.walk import map_stage_tensors, stage_reads
 from tpopt.rewrite.numerics import Numerics
 
@@ -35,6 +37,7 @@ class _Offers:
         self._inputs = frozenset(program.inputs)
         self._found = found
         self._wanted = set(channels_last)
+        self._matrix = host_processor().matrix
 
     def add(self, group: Group) -> None:
         last = group.stages[-1]
@@ -47,8 +50,10 @@ class _Offers:
         layouts = self._layouts(kernel)
         if not layouts or not any(map(reads_literals, group.stages)):  # transforms want their channels side by side
             self._offer(kernel, {}, covers)
+            self._on_matrix_unit(kernel, {}, covers)
         if layouts:
             self._offer(kernel, layouts, covers)
+            self._on_matrix_unit(kernel, layouts, covers)
             self._wanted.update(o.name for o in outs if o.name in layouts)
 
     def _layouts(self, kernel: Kernel) -> dict[str, str]:
@@ -60,8 +65,14 @@ class _Offers:
             return {}
         return {t.name: CHANNELS_LAST for t in (*images, *made)}
 
+    def _on_matrix_unit(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> None:
+        """The same on the matrix unit, where there is one and the kernel's one sum is of products."""
+        if self._matrix and sum(isinstance(s, Compute) and is_contraction(s) for s in kernel.defines) == 1:
+            self._offer(replace(kernel, parameters=(*kernel.parameters, (MATRIX, True))), layouts, covers)
+
     def _offer(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> None:
         name = f"{kernel.outs[0].name}:{KIND}" + (f":{CHANNELS_LAST}" if layouts else "")
+        name += f":{MATRIX}" if dict(kernel.parameters).get(MATRIX) else ""
 
         def value(tensor: Tensor) -> Value:
             return Value(tensor.name, layouts.get(tensor.name, ROW))

@@ -12,7 +12,7 @@ import torch
 from tpopt.backend.build.link import NO_COMPILER, has_linker
 from tpopt.backend.build.pool import BuildRequest, Built, build_pool
 from tpopt.backend.generated.arguments import arranged
-from tpopt.backend.generated.packing import packed
+from tpopt.backend.generated.packing import packed, split
 from tpopt.backend.generated.physical import LOGICAL, MEMORY, in_order
 from tpopt.backend.generated.plan import KernelPlan
 from tpopt.backend.generated.request import FUNCTION, KernelRequest
@@ -20,7 +20,7 @@ from tpopt.backend.generated.sizes import shape
 from tpopt.backend.native.launcher import launcher_status
 from tpopt.backend.native.loading import load_kernel
 from tpopt.errors import KernelBuildFailed
-from tpopt.ir import Tensor, aten
+from tpopt.ir import Read, Tensor, aten
 
 ENTRY: Final = "tpopt.backend.tvm.build:build_kernel"
 
@@ -103,6 +103,9 @@ class GeneratedKernel:
         positions = {inputs[n].name: k for k, n in enumerate(self._moving)}
         values = {inputs[n].name: value.contiguous() for n, value in self._constants.items()}
         packs = [packed(p, values[p.read.tensor.name]) for p in plan.packs]
+        if plan.products is not None:
+            parts = plan.products.constants
+            packs += [split(p, values[p.side.term.tensor.name]) for p in parts if isinstance(p.side.term, Read)]
         self.packed_bytes += sum(p.numel() * p.element_size() for p in packs)
         reads: list[int | torch.Tensor] = [positions.get(t.name, values.get(t.name, -1)) for t in plan.reads]
         outs = range(len(self._moving), len(self._moving) + len(plan.outs))

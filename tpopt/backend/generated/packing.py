@@ -8,23 +8,65 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tpopt.backend.generated.parts import PARTS, TERMS, Parts
 from tpopt.backend.generated.plan import Pack, Sweep
 from tpopt.backend.generated.sizes import extent, shape
-from tpopt.ir import FloorDiv, Index, Iter, Mod, index
+from tpopt.ir import FloorDiv, Index, Iter, Mod, Read, index
 
 Grid = npt.NDArray[np.int64]
 
 
 def packed(pack: Pack, weight: torch.Tensor) -> torch.Tensor:
     """The constant ``weight`` in the layout of ``pack``, as a new tensor of ``pack.shape``."""
-    places = _places(pack)
-    offsets: Grid = np.zeros((1,) * len(pack.shape), dtype=np.int64)
+    return _taken(pack.read, _places(pack), pack.shape, weight)
+
+
+def _taken(read: Read, places: Mapping[Iter, Grid], sizes: tuple[int, ...], weight: torch.Tensor) -> torch.Tensor:
+    """What is read at places along axes of these sizes; some element where a place lies outside."""
+    offsets: Grid = np.zeros((1,) * len(sizes), dtype=np.int64)
     stride = 1
-    for where, size in zip(reversed(pack.read.indices), reversed(shape(pack.read.tensor)), strict=True):
+    for where, size in zip(reversed(read.indices), reversed(shape(read.tensor)), strict=True):
         offsets = offsets + stride * np.clip(_value(where, places), 0, size - 1)
         stride *= size
-    taken = torch.from_numpy(np.array(np.broadcast_to(offsets, pack.shape)))
-    return weight.detach().reshape(-1)[taken.reshape(-1).to(weight.device)].reshape(pack.shape)
+    taken = torch.from_numpy(np.array(np.broadcast_to(offsets, sizes)))
+    return weight.detach().reshape(-1)[taken.reshape(-1).to(weight.device)].reshape(sizes)
+
+
+def split(parts: Parts, weight: torch.Tensor) -> torch.Tensor:
+    """The constant ``weight`` (float32) tile by tile as three bf16 parts of each element, ``uint16`` of its shape.
+
+    Part 0 is the number cut off after eight significant bits, parts 1 and 2 are what remains. An infinite number is its
+    own part 0, and the others are zero.
+    """
+    side, depth = parts.side, parts.depth
+    *outside, blocks, _, _, _ = parts.shape
+    # axes: those outside, blocks of terms, pairs of terms, rows or columns, the two terms of a pair
+    sizes = (*outside, blocks, TERMS // 2, side.size, 2)
+    axes = len(sizes)
+    places = {
+        i: _along(np.arange(n, dtype=np.int64), k, axes)
+        for k, (i, n) in enumerate(zip(side.axes, outside, strict=True))
+    }
+    first = np.minimum(places[side.tile] * side.size, extent(side.tile) - side.size)
+    places[side.tile] = first + _along(np.arange(side.size, dtype=np.int64), axes - 2, axes)
+    term = _along(np.arange(blocks, dtype=np.int64) * TERMS, axes - 4, axes)
+    term = term + _along(np.arange(0, TERMS, 2, dtype=np.int64), axes - 3, axes)
+    term = term + _along(np.arange(2, dtype=np.int64), axes - 1, axes)
+    places[depth] = term
+    assert isinstance(side.term, Read)
+    values = _taken(side.term, places, sizes, weight)
+    inside = torch.from_numpy(np.array(np.broadcast_to(term < extent(depth), sizes)))
+    values = torch.where(inside, values, torch.zeros((), dtype=values.dtype))
+    cut = []
+    for number in range(PARTS):
+        bits = values.view(torch.int32)
+        cut.append((bits >> 16).to(torch.int16))
+        rest = values - (bits & -0x10000).view(torch.float32)
+        values = torch.where(values.isinf(), 0.0, rest) if number == 0 else rest
+    whole = torch.stack(cut, dim=-4)  # parts before pairs
+    if side.left:  # rows of terms instead of pairs of terms side by side
+        whole = whole.transpose(-3, -2)
+    return whole.reshape(parts.shape).contiguous().view(torch.uint16)
 
 
 def _places(pack: Pack) -> dict[Iter, Grid]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from tpopt.backend.generated.parts import Products
 from tpopt.ir import Compute, Guard, Index, Iter, Read, Scalar, Tensor, index
 
 LONG_SUM: Final = 512
@@ -99,13 +100,13 @@ class Pack:
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """A whole kernel. Its arguments are ``reads``, then ``packs``, then ``outs``.
+    """A whole kernel. Its arguments are ``reads``, then ``packs``, the constants of ``products``, then ``outs``.
 
     ``strides`` (elements) of an argument are those of a dense row-major tensor where none are given; those of
     ``channels_last`` are passed with the axes of :data:`~tpopt.backend.generated.physical.LOGICAL`. ``private`` are
     tensors that live in scratch memory alone; ``steps`` are the strides of tensors that nests index otherwise than they
-    are passed; ``rows`` are the loops that stages share, of which ``parallel`` run in
-    parallel as one.
+    are passed; ``rows`` are the loops that stages share, of which ``parallel`` run in parallel as one. A kernel with
+    ``products`` has no nests: it runs on the matrix unit.
     """
 
     reads: tuple[Tensor, ...]
@@ -118,6 +119,7 @@ class KernelPlan:
     packs: tuple[Pack, ...] = ()
     steps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     channels_last: frozenset[str] = frozenset()
+    products: Products | None = None
 
 
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.merge import merged
 from tpopt.backend.generated.normal import two_pass
 from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, Work, dense_strides
+from tpopt.backend.generated.products import on_matrix_unit
 from tpopt.backend.generated.schedule import PARALLEL_CYCLES, schedule
 from tpopt.backend.generated.sizes import elements, extent, shape
 from tpopt.backend.generated.unroll import unrolled
@@ -33,8 +34,10 @@ def plan_kernel(
     constants: frozenset[str],
     processor: Processor,
     strides: Mapping[str, tuple[int, ...]] | None = None,
+    *,
+    matrix: bool = False,
 ) -> KernelPlan:
-    """The plan of a kernel that computes a program of Compute stages.
+    """The plan of a kernel that computes a program of Compute stages, on the matrix unit if asked to.
 
     ``constants`` names the inputs whose values never change: they may be laid out anew. ``strides`` (elements) belong
     to inputs that are not dense. Raises :class:`KernelUnsupported` with what stands in the way.
@@ -52,6 +55,8 @@ def plan_kernel(
     depth = len(rows.rows)
     nests: list[Nest] = []
     packs: list[Pack] = []
+    if matrix:
+        return _on_matrix_unit(program, rows.stages, constants, processor, known)
     ready, steps = tuple(map(two_pass, rows.stages)), dict[str, tuple[int, ...]]()
     if len(ready) == 1:
         stage, steps = merged(ready[0], known)
@@ -70,6 +75,23 @@ def plan_kernel(
     return KernelPlan(
         reads, program.outputs, tuple(nests), rows.rows, parallel, rows.private, known, tuple(packs), steps
     )
+
+
+def _on_matrix_unit(
+    program: Program,
+    stages: tuple[Compute, ...],
+    constants: frozenset[str],
+    processor: Processor,
+    strides: dict[str, tuple[int, ...]],
+) -> KernelPlan:
+    if len(stages) > 1:
+        raise KernelUnsupported("several stages in one kernel of the matrix unit")
+    stage, steps = merged(stages[0], strides)
+    products = on_matrix_unit(stage, constants, processor, strides | steps)
+    taken = frozenset(p.side.term for p in products.constants)
+    found = {t.name for t in _tensors(Work.of(stage), frozenset(r for r in taken if isinstance(r, Read)))}
+    reads = tuple(t for t in program.inputs if t.name in found)
+    return KernelPlan(reads, program.outputs, (), strides=strides, steps=steps, products=products)
 
 
 def _span(tensor: Tensor, strides: Mapping[str, tuple[int, ...]]) -> int:

@@ -38,8 +38,8 @@ class KernelRequest:
 
     ``text`` is a canonical program over tensors as they lie in memory; ``constants`` are the positions of inputs whose
     values never change, ``strides`` (elements) belong to inputs that are not dense. ``channels_last`` are positions,
-    among inputs and then outputs, of tensors that come and go with their channels second. Equal requests ask for the
-    same machine code.
+    among inputs and then outputs, of tensors that come and go with their channels second. ``matrix`` asks for a kernel
+    on the matrix unit. Equal requests ask for the same machine code.
     """
 
     text: str
@@ -47,12 +47,15 @@ class KernelRequest:
     processor: Processor
     strides: tuple[tuple[int, tuple[int, ...]], ...] = ()
     channels_last: tuple[int, ...] = ()
+    matrix: bool = False
 
     @staticmethod
-    def of(program: Program, constants: tuple[int, ...], processor: Processor) -> KernelRequest:
+    def of(
+        program: Program, constants: tuple[int, ...], processor: Processor, *, matrix: bool = False
+    ) -> KernelRequest:
         """The request for a program, whatever the names in it, on inputs that are dense in their layouts."""
         laid_out, moved = physical(program)
-        return KernelRequest(str(canonical(laid_out)), constants, processor, channels_last=moved)
+        return KernelRequest(str(canonical(laid_out)), constants, processor, channels_last=moved, matrix=matrix)
 
     def strided(self, strides: Mapping[int, tuple[int, ...]]) -> KernelRequest:
         """The same algebra for inputs that lie in memory in these ways, by position."""
@@ -72,7 +75,8 @@ class KernelRequest:
         """:attr:`plan`, made anew."""
         names = [t.name for t in (*self.program.inputs, *self.program.outputs)]
         strides = {names[n]: s for n, s in self.strides}
-        plan = plan_kernel(self.program, frozenset(names[n] for n in self.constants), self.processor, strides)
+        constants = frozenset(names[n] for n in self.constants)
+        plan = plan_kernel(self.program, constants, self.processor, strides, matrix=self.matrix)
         return replace(plan, channels_last=frozenset(names[n] for n in self.channels_last))
 
     @cached_property
@@ -90,7 +94,7 @@ class KernelRequest:
         data = json.loads(payload)
         strides = tuple((n, tuple(s)) for n, s in data["strides"])
         processor, moved = Processor(**data["processor"]), tuple(data["channels_last"])
-        return KernelRequest(data["text"], tuple(data["constants"]), processor, strides, moved)
+        return KernelRequest(data["text"], tuple(data["constants"]), processor, strides, moved, data["matrix"])
 
 
 @lru_cache(maxsize=4096)

@@ -14,6 +14,7 @@
 #define EXPORT __attribute__((visibility("default")))
 #define DEVICE_CPU 1    /* kDLCPU of dlpack.h */
 #define ALIGNMENT 128   /* bytes; kTempAllocaAlignment of TVM is 64, two cache lines keep the prefetcher apart */
+#define SHARES 8        /* tasks for each thread: what the slower ones do not get to, the others do */
 #define KEPT_BLOCKS 8   /* free workspaces that a thread keeps ... */
 #define KEPT_BYTES ((size_t)64 << 20) /* ... up to this size together: more would hold memory that nobody counts */
 
@@ -26,7 +27,6 @@ typedef int (*parallel_lambda)(int task, group_env *env, void *closure);
 
 static void (*gomp_parallel)(void (*body)(void *), void *data, unsigned threads, unsigned flags);
 static void (*gomp_barrier)(void);
-static int (*omp_thread_num)(void);
 static int (*omp_team_size)(void);
 static int (*omp_max_threads)(void);
 static int (*omp_inside)(void);
@@ -45,11 +45,12 @@ typedef struct {
   parallel_lambda lambda;
   void *closure;
   group_env env;
+  int next; /* the first task that nobody has taken */
   int status;
   void *error;
 } region;
 
-static __thread int last_tasks;
+static __thread int last_threads;
 static __thread int torch_asked;
 
 /* Threads that a loop of this thread may use. OpenMP keeps that number for each thread; torch sets it in a thread when it
@@ -74,11 +75,12 @@ static void record_failure(region *r, int status) {
   }
 }
 
-/* The team may be smaller than was asked for, so tasks are dealt out by what it is. */
+/* Whoever is free takes the next task: cores are not equally fast where others use them too, least of all two that share
+ * the units of one, and half of the work for each would take as long as the slower one needs. */
 static void run_tasks(void *data) {
   region *r = data;
-  int step = omp_team_size();
-  for (int task = omp_thread_num(); task < r->env.num_task; task += step) {
+  int task;
+  while ((task = __atomic_fetch_add(&r->next, 1, __ATOMIC_RELAXED)) < r->env.num_task) {
     int status = r->lambda(task, &r->env, r->closure);
     if (status) record_failure(r, status);
   }
@@ -93,10 +95,10 @@ static void run_serially(region *r) {
 
 static int parallel_launch(parallel_lambda lambda, void *closure, int num_task) {
   int threads = omp_inside() ? 1 : usable_threads();
-  int tasks = num_task > 0 ? num_task : threads;
-  region r = {lambda, closure, {NULL, tasks}, 0, NULL};
-  last_tasks = tasks;
+  int tasks = num_task > 0 ? num_task : threads > 1 ? threads * SHARES : 1;
+  region r = {lambda, closure, {NULL, tasks}, 0, 0, NULL};
   if (threads > tasks) threads = tasks;
+  last_threads = threads;
   if (threads > 1) {
     r.env.sync_handle = &r;
     gomp_parallel(run_tasks, &r, (unsigned)threads, 0);
@@ -211,12 +213,11 @@ static void *of_torch(void *torch, const char *name) {
 static const char *find_openmp(void *torch) {
   FIND(gomp_parallel, of_torch(torch, "GOMP_parallel"));
   FIND(gomp_barrier, of_torch(torch, "GOMP_barrier"));
-  FIND(omp_thread_num, of_torch(torch, "omp_get_thread_num"));
   FIND(omp_team_size, of_torch(torch, "omp_get_num_threads"));
   FIND(omp_max_threads, of_torch(torch, "omp_get_max_threads"));
   FIND(omp_inside, of_torch(torch, "omp_in_parallel"));
   FIND(torch_threads, of_torch(torch, "_ZN2at15get_num_threadsEv"));
-  if (!gomp_parallel || !gomp_barrier || !omp_thread_num || !omp_team_size || !omp_max_threads || !omp_inside)
+  if (!gomp_parallel || !gomp_barrier || !omp_team_size || !omp_max_threads || !omp_inside)
     return "torch runs on no OpenMP library that speaks GOMP's interface";
   return NULL;
 }
@@ -236,7 +237,7 @@ EXPORT const char *tpopt_launcher_openmp(void) {
 }
 
 /* Tasks of the last parallel loop that the calling thread launched. */
-EXPORT int tpopt_launcher_last_tasks(void) { return last_tasks; }
+EXPORT int tpopt_launcher_last_threads(void) { return last_threads; }
 
 /* Registers everything once more, after a library that registered the same names. Returns NULL or what is wrong. */
 EXPORT const char *tpopt_launcher_register(const char *ffi_path) {

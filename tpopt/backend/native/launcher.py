@@ -51,11 +51,11 @@ def ensure_launcher() -> None:
         raise KernelBuildFailed(f"generated kernels cannot run: {status.reason}")
 
 
-def last_task_count() -> int:
-    """Tasks of the last parallel loop that this thread launched on torch's threads; 0 before the first."""
+def last_thread_count() -> int:
+    """Threads of torch that the last parallel loop of this thread might use; 0 before the first."""
     with _STARTING:
         library = _start().library
-    return int(library.tpopt_launcher_last_tasks()) if library is not None else 0
+    return int(library.tpopt_launcher_last_threads()) if library is not None else 0
 
 
 @dataclass

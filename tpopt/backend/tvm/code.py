@@ -125,6 +125,19 @@ class Code:
         self.emit(tirx.AllocBuffer(buffer, annotations={"disable_lower_builtin": tirx.const(True, "bool")}))
         return buffer
 
+    def workspace(self, base: str, elements: int, element: str) -> Any:
+        """Memory for as long as the function runs, taken from what the launcher keeps."""
+        buffer = tirx.decl_buffer((elements,), element, name=self.name(base), scope="global", layout=None)
+        self.emit(tirx.AllocBuffer(buffer))
+        return buffer
+
+    @contextmanager
+    def branch(self, condition: Expr) -> Iterator[None]:
+        """Statements that run where a condition holds."""
+        self._blocks.append([])
+        yield
+        self.emit(tirx.IfThenElse(condition, sequence(self._blocks.pop()), None))
+
     def result(self) -> Any:
         """Everything as one statement."""
         (block,) = self._blocks

@@ -14,6 +14,7 @@ from tpopt.backend.tvm.code import INDEX
 from tpopt.backend.tvm.elements import PASSED, STORED
 from tpopt.backend.tvm.nests import Writer
 from tpopt.backend.tvm.operands import Operand
+from tpopt.backend.tvm.products import ProductWriter
 from tpopt.ir import DType
 
 
@@ -34,9 +35,12 @@ def kernel_function(plan: KernelPlan) -> Any:
         add(tensor.name, tensor.dtype, shape(tensor), plan.strides.get(tensor.name, dense_strides(shape(tensor))))
     for pack in plan.packs:
         add(pack.name, pack.read.tensor.dtype, pack.shape, dense_strides(pack.shape))
+    for parts in plan.products.constants if plan.products is not None else ():
+        add(parts.name, DType.BF16, parts.shape, dense_strides(parts.shape))
     for tensor in plan.outs:
         add(tensor.name, tensor.dtype, shape(tensor), dense_strides(shape(tensor)))
-    body = Writer(plan, operands).run()
+    writer = ProductWriter(plan, operands) if plan.products is not None else Writer(plan, operands)
+    body = writer.run()
     function = tirx.PrimFunc(parameters, tirx.SeqStmt([*views, body]))
     return function.with_attr("global_symbol", FUNCTION).with_attr("tirx.noalias", True)
 

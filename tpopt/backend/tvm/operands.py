@@ -8,7 +8,19 @@ from typing import Any
 
 from tvm import tirx
 
-from tpopt.backend.tvm.code import INDEX, Code, Expr, gather, lanes_of, literal, load, scatter_store, shuffle, store
+from tpopt.backend.tvm.code import (
+    INDEX,
+    Code,
+    Expr,
+    Number,
+    gather,
+    lanes_of,
+    literal,
+    load,
+    scatter_store,
+    shuffle,
+    store,
+)
 from tpopt.backend.tvm.elements import Value, from_memory, to_memory
 from tpopt.backend.tvm.places import Indices, Line, Place, Where, add, multiply, vector
 from tpopt.ir import Index
@@ -17,15 +29,19 @@ from tpopt.ir.dtypes import DType
 
 @dataclass(frozen=True)
 class Operand:
-    """Elements of type ``dtype`` in a flat buffer; an axis of stride 0 is not stored."""
+    """Elements of type ``dtype`` in a flat buffer; an axis of stride 0 is not stored.
+
+    What lies at ``origin`` on the axes' scale lies first in the buffer.
+    """
 
     buffer: Any
     strides: tuple[int, ...]
     dtype: DType
+    origin: Number = 0
 
     def offset(self, at: tuple[Index, ...], place: Place, indices: Indices) -> Where:
         """Where an element lies, in elements."""
-        total: Where = Line.of(0)
+        total: Where = Line.of(0 - self.origin)
         for where, stride in zip(at, self.strides, strict=True):
             if stride:
                 part = multiply(Line.of(stride), indices.at(where, place), place.lanes)
