@@ -8,7 +8,8 @@ from math import ceil, prod
 from typing import Final
 
 from tpopt.backend.generated.sizes import extent
-from tpopt.ir import Compute, Index, Iter, Reduce, Scalar
+from tpopt.ir import Compute, Index, Iter, Reduce, Scalar, index
+from tpopt.ir.interpret.terms import iters_of
 
 TILE: Final = 16
 """Most rows of a tile, and the columns of one."""
@@ -18,6 +19,8 @@ PARTS: Final = 3
 """bf16 numbers that hold a float32."""
 LINE: Final = TERMS
 """bf16 numbers in a row of a tile: one cache line."""
+KEPT_BYTES: Final = 3 << 18
+"""What every tile of one factor meets of the other should stay in the second cache, beside what streams by."""
 
 
 @dataclass(frozen=True)
@@ -54,23 +57,24 @@ class Side:
         size = self.tiles if loop is self.tile else extent(loop)
         return ceil(size / 2) if loop is self.pair else size
 
-    def shape(self, depth: Iter) -> tuple[int, ...]:
+    def shape(self, depth: Iter, within: tuple[Iter, ...] = ()) -> tuple[int, ...]:
         """Extents of the parts' memory: of a constant factor that of its tiles, else its axes and then the rest.
 
-        In bf16 numbers for a left factor and for constants, in pairs of them for a right one.
+        A factor that is no constant may be cut for one point of the loops ``within`` at a time. In bf16 numbers for a
+        left factor and for constants, in pairs of them for a right one.
         """
         blocks = ceil(extent(depth) / TERMS)
         if self.constant:
             outside = [self.tiles if i is self.tile else extent(i) for i in self.axes]
             return (*outside, blocks, PARTS, self.size if self.left else TILE, LINE)
-        sizes = [extent(i) for i in self.axes]
+        sizes = [extent(i) for i in self.axes if i not in within]
         if self.left:
             return (*sizes, _odd(blocks * PARTS) * LINE)
         return (*sizes[:-1], blocks * PARTS * TILE, _odd(ceil(sizes[-1] / TILE)) * TILE)
 
-    def bytes(self, depth: Iter) -> int:
+    def bytes(self, depth: Iter, within: tuple[Iter, ...] = ()) -> int:
         """Bytes of the parts."""
-        return prod(self.shape(depth)) * (2 if self.left or self.constant else 4)
+        return prod(self.shape(depth, within)) * (2 if self.left or self.constant else 4)
 
 
 def _odd(lines: int) -> int:
@@ -109,6 +113,21 @@ class Products:
     order: tuple[Iter, ...]
     parallel: int = 0
 
+    @cached_property
+    def batch(self) -> tuple[Iter, ...]:
+        """Loops that both factors depend on."""
+        own = (set(iters_of(s.places)) for s in (self.left, self.right))
+        both = set.intersection(*own)
+        return tuple(i for i in self.stage.loops if i in both)
+
+    @cached_property
+    def within(self) -> tuple[Iter, ...]:
+        """Loops at each point of which factors are cut for themselves: the parts are used where they are still near."""
+        moving = [s for s in (self.left, self.right) if not s.constant]
+        apart = all(i in s.axes and s.places[s.axes.index(i)] is index(i) for s in moving for i in self.batch)
+        leading = self.order[: len(self.batch)] == self.batch and 0 < self.parallel <= len(self.batch)
+        return self.batch if apart and leading and self.chunk >= self.blocks else ()
+
     def ordered(self, order: tuple[Iter, ...], parallel: int) -> Products:
         """The same in this order."""
         return replace(self, order=order, parallel=parallel)
@@ -117,6 +136,17 @@ class Products:
         """How often a loop runs."""
         side = next((s for s in (self.left, self.right) if loop in (s.tile, s.pair)), None)
         return extent(loop) if side is None else side.count(loop)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of terms, each as long as a tile."""
+        return ceil(extent(self.depth) / TERMS)
+
+    @cached_property
+    def chunk(self) -> int:
+        """Blocks of terms in one pass over all tiles: all of them, where the smaller factor is kept anyway."""
+        smaller = min(s.bytes(self.depth) for s in (self.left, self.right)) // prod(map(extent, self.batch))
+        return ceil(self.blocks / ceil(smaller / KEPT_BYTES))
 
     @cached_property
     def constants(self) -> tuple[Parts, ...]:

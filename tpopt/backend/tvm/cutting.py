@@ -32,22 +32,29 @@ At: TypeAlias = Callable[[Tile], Evaluator]
 
 @dataclass(frozen=True)
 class Memory:
-    """Where the parts of a side lie: ``shape`` elements of a flat buffer, 16 bits each or pairs of them."""
+    """Where the parts of a side lie: ``shape`` elements of a flat buffer, 16 bits each or pairs of them.
+
+    They belong to one point of the loops ``within``.
+    """
 
     side: Side
     depth: Iter
     buffer: Any
+    within: tuple[Iter, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Extents, outermost first."""
-        return self.side.shape(self.depth)
+        return self.side.shape(self.depth, self.within)
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Of the side's axes, in elements."""
-        axes = len(self.side.axes)
-        return (*dense_strides(self.shape)[: axes - self._columns], *(1,) * self._columns)
+        inside = [i for i in self.side.axes if i not in self.within]
+        found = dict(zip(inside, dense_strides(self.shape), strict=False))
+        if self._columns:
+            found[inside[-1]] = 1
+        return tuple(found.get(i, 0) for i in self.side.axes)
 
     @property
     def part(self) -> int:
@@ -72,9 +79,9 @@ class Memory:
         return not self.side.left and not self.side.constant
 
 
-def cut(code: Code, memory: Memory, at: At) -> None:
-    """Writes the loops that fill the memory of a side."""
-    _Cutter(code, memory, at).write()
+def cut(code: Code, memory: Memory, at: At, around: Mapping[Iter, Line]) -> None:
+    """Writes the loops that fill the memory of a side, at one point of the loops ``around``."""
+    _Cutter(code, memory, at).write(around)
 
 
 class _Cutter:
@@ -83,20 +90,21 @@ class _Cutter:
         self._depth = memory.depth
         self._blocks, self._rest = divmod(extent(self._depth), TERMS)
 
-    def write(self) -> None:
-        side = self._memory.side
-        axes = side.axes if side.left else side.axes[:-1]
+    def write(self, around: Mapping[Iter, Line]) -> None:
+        side, within = self._memory.side, self._memory.within
+        strides = dict(zip(side.axes, self._memory.strides, strict=True))
+        axes = [i for i in (side.axes if side.left else side.axes[:-1]) if i not in within]
         counts = [extent(i) for i in axes]
-        elements = prod(map(extent, side.axes)) * extent(self._depth)
+        large = prod(map(extent, side.axes)) * extent(self._depth) >= LARGE and prod(counts) > 1
         row = self._row if side.left else self._pairs
-        with self._code.loop("t", prod(counts), parallel=elements >= LARGE and prod(counts) > 1) as start:
+        with self._code.loop("t", prod(counts), parallel=large and not within) as start:
             flat: Number = start
-            lines: dict[Iter, Line] = {}
+            lines = {i: around[i] for i in within}
             base: Number = 0
-            for axis, count, stride in reversed(list(zip(axes, counts, self._memory.strides, strict=False))):
+            for axis, count in reversed(list(zip(axes, counts, strict=True))):
                 number, flat = split(self._code, flat, count)
                 lines[axis] = Line.of(number)
-                base = base + number * stride
+                base = base + number * strides[axis]
             row(lines, named(self._code, base))
 
     def _row(self, lines: Mapping[Iter, Line], base: Number) -> None:

@@ -42,6 +42,16 @@ class _Operand:
     """The tile's number along its loop."""
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """Terms from block ``start`` on, added to sums in ``onto``, if any; the new sums go into ``into``, or are final."""
+
+    start: Number
+    blocks: int
+    onto: Any = None
+    into: Any = None
+
+
 class ProductWriter:
     """Writes the body of one kernel on the matrix unit. ``operands`` are its arguments by tensor name."""
 
@@ -57,10 +67,37 @@ class ProductWriter:
     def run(self) -> object:
         """The whole body as a statement."""
         products, code = self._products, self._code
-        left, right = self._memory(products.left), self._memory(products.right)
+        if products.within:
+            self._pass(None, _Pass(0, products.blocks))
+            return code.result()
+        factors = self._factors({})
+        chunk, blocks = products.chunk, products.blocks
+        if chunk >= blocks:
+            self._pass(factors, _Pass(0, blocks))
+            return code.result()
+        tiles = products.left.steps * products.right.steps * products.left.size * TILE
+        totals = code.workspace("totals", prod(map(products.count, products.order)) * tiles, "float32")
+        self._pass(factors, _Pass(0, chunk, into=totals))
+        passes = -(-blocks // chunk)
+        if passes > 2:
+            with code.loop("chunk", passes - 2) as number:
+                start = named(code, number * chunk + chunk)
+                self._pass(factors, _Pass(start, chunk, totals, totals))
+        done = (passes - 1) * chunk
+        self._pass(factors, _Pass(done, blocks - done, totals))
+        return code.result()
+
+    def _factors(self, around: Mapping[Iter, Line]) -> tuple[Memory, Memory]:
+        """Both factors, cut into parts at a point of the loops around."""
+        left, right = (self._memory(s) for s in (self._products.left, self._products.right))
         for memory in (left, right):
             if not memory.side.constant:
-                cut(code, memory, self._evaluator)
+                cut(self._code, memory, self._evaluator, around)
+        return left, right
+
+    def _pass(self, factors: tuple[Memory, Memory] | None, terms: _Pass) -> None:
+        """All tiles once, through some of the terms; factors that are missing are cut for each point of the batch."""
+        products, code = self._products, self._code
         leading = products.order[: products.parallel]
         with ExitStack() as stack:
             numbers: dict[Iter, Number] = {}
@@ -72,35 +109,52 @@ class ProductWriter:
             unit.configure([products.left.size] * RIGHT + [TILE] * (TILES - RIGHT))
             with ExitStack() as inner:
                 for loop in products.order[products.parallel :]:
+                    if factors is None and loop not in products.within:
+                        factors = self._factors({i: Line.of(numbers[i]) for i in products.within})
                     numbers[loop] = inner.enter_context(code.loop(loop.name, products.count(loop)))
-                self._block(unit, left, right, numbers)
+                assert factors is not None, "each factor has a loop of its own"
+                self._block(unit, factors, numbers, terms)
             unit.restore()
-        return code.result()
 
     def _memory(self, side: Side) -> Memory:
-        depth = self._products.depth
+        depth, within = self._products.depth, self._products.within
         if side.constant:
             name = next(p.name for p in self._products.constants if p.side is side)
             return Memory(side, depth, self._operands[name].buffer)
         element = "uint16" if side.left else "uint32"
-        return Memory(side, depth, self._code.workspace("parts", prod(side.shape(depth)), element))
+        buffer = self._code.workspace("parts", prod(side.shape(depth, within)), element)
+        return Memory(side, depth, buffer, within)
 
     def _evaluator(self, tile: Tile) -> Evaluator:
         return Evaluator(self._code, self._operands, {}, self._nest, tile)
 
-    def _block(self, unit: TileUnit, left: Memory, right: Memory, numbers: Mapping[Iter, Number]) -> None:
-        """Tiles side by side through all terms, and what is done with their sums."""
-        code = self._code
+    def _block(
+        self, unit: TileUnit, factors: tuple[Memory, Memory], numbers: Mapping[Iter, Number], terms: _Pass
+    ) -> None:
+        """Tiles side by side through the terms of a pass, and after the last one what is done with their sums."""
+        code, (left, right) = self._code, factors
         rows = [self._operand(left, numbers, s) for s in range(left.side.steps)]
         columns = [self._operand(right, numbers, s) for s in range(right.side.steps)]
         common = {i: Line.of(n) for i, n in numbers.items()}
         size = left.side.size * TILE
-        sums = code.local(SUMS, len(rows) * len(columns) * size, "float32")
-        for n in range(len(rows) * len(columns)):
-            unit.zero(n)
-        with self._terms(common, rows, columns) as (starts, block):
+        tiles = len(rows) * len(columns)
+        place: Number = 0
+        for loop in self._products.order:
+            place = place * self._products.count(loop) + numbers[loop]
+        place = named(code, place * (tiles * size))
+        for n in range(tiles):
+            if terms.onto is None:
+                unit.zero(n)
+            else:
+                unit.load(n, terms.onto, place + n * size, 4 * TILE)
+        with self._terms(common, rows, columns, (terms.start, terms.blocks)) as (starts, block):
             self._multiply(unit, starts, block, rows, columns)
-        for n in range(len(rows) * len(columns)):
+        if terms.into is not None:
+            for n in range(tiles):
+                unit.store(n, terms.into, place + n * size, 4 * TILE)
+            return
+        sums = code.local(SUMS, tiles * size, "float32")
+        for n in range(tiles):
             unit.store(n, sums, n * size, 4 * TILE)
         self._mend(sums, common, rows, columns)
         self._finish(sums, common, rows, columns)
@@ -121,13 +175,20 @@ class ProductWriter:
 
     @contextmanager
     def _terms(
-        self, common: Mapping[Iter, Line], rows: Sequence[_Operand], columns: Sequence[_Operand]
+        self,
+        common: Mapping[Iter, Line],
+        rows: Sequence[_Operand],
+        columns: Sequence[_Operand],
+        span: tuple[Number, int],
     ) -> Iterator[tuple[list[Number], Number]]:
-        """The loops over terms: where each tile of the two factors starts, and the number of the block of terms."""
+        """The loops over terms: where each tile of the two factors starts, and the number of the block of terms.
+
+        ``span`` is the first block, and how many there are.
+        """
         with ExitStack() as stack:
             outer = {i: Line.of(stack.enter_context(self._code.loop(i.name, extent(i)))) for i in self._products.outer}
             starts = [self._start(o, {**common, **outer}) for o in (*rows, *columns)]
-            yield starts, stack.enter_context(self._code.loop("block", -(-extent(self._products.depth) // TERMS)))
+            yield starts, span[0] + stack.enter_context(self._code.loop("block", span[1]))
 
     def _start(self, operand: _Operand, around: Mapping[Iter, Line]) -> Number:
         """Where the first part of a tile's first block lies, in elements."""
@@ -189,7 +250,7 @@ class ProductWriter:
                 for j in range(len(columns)):
                     at = ((i * len(columns) + j) * height + row) * TILE
                     store(code, sums, at, literal(0.0, "float32", LANES))
-                    with self._terms(common, [rows[i]], [columns[j]]) as ((a, b), block):
+                    with self._terms(common, [rows[i]], [columns[j]], (0, self._products.blocks)) as ((a, b), block):
                         start = (
                             a + block * (PARTS * rows[i].memory.part),
                             b + block * (PARTS * columns[j].memory.part),
