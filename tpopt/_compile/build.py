@@ -17,6 +17,7 @@ from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
 from tpopt.backend.generated.binding import build_all
+from tpopt.backend.generated.candidates import drop_twins
 from tpopt.backend.machine import machine_fingerprint, measured_balance, synchronizer
 from tpopt.backend.profile import Profiler
 from tpopt.choose.candidate import Candidates
@@ -166,6 +167,8 @@ def _choose(
     if options.strict:
         _keep_non_finite(found)
     measured = options.choice == "measured"
+    if measured:
+        drop_twins(found)
     if measured and options.kernels != "library":
         build_all((planned(c) for c in found.admitted), 0.5 * max(attempt.deadline - time.perf_counter(), 0.0))
     records = Records(options.records, machine_fingerprint(device))

@@ -108,6 +108,19 @@ def test_libraries_that_use_the_unit_are_not_disturbed():
         assert torch.equal(again, first)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_it_compiles_on_any_machine(name: str):
+    from tvm.target import Target
+
+    from tpopt.backend.tvm.function import kernel_function
+    from tpopt.backend.tvm.target import host_module
+
+    body, inputs = CASES[name]
+    request = KernelRequest.of(program(body, "y", **inputs), (1,), Processor(threads=2, matrix=True), matrix=True)
+    module = host_module(kernel_function(request.plan), Target({"kind": "llvm", "mcpu": "sapphirerapids"}))
+    assert module.inspect_source("asm").count("tdpbf16ps") >= 6
+
+
 def test_parts_add_up_to_the_number_itself():
     body, inputs = linear(160, 40, 50)
     products = planned(body, **inputs)

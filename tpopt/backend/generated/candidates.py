@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from typing import Final
 
 from tpopt.backend.generated.binding import CONSTANTS, IMPLEMENTATION, MATRIX, request_of
-from tpopt.backend.generated.groups import Group, groups, is_contraction
+from tpopt.backend.generated.groups import Group, groups, is_contraction, points
 from tpopt.backend.generated.machine import host_processor
+from tpopt.backend.generated.sizes import extent
 from tpopt.backend.generated.unroll import reads_literals
 from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value, in_layout
-from tpopt.errors import KernelUnsupported
+from tpopt.errors import KernelUnsupported, UsageError
 from tpopt.ir import Compute, Kernel, Program, Tensor
 from tpopt.ir.walk import map_stage_tensors, stage_reads
+from tpopt.ir.work import stage_work
 from tpopt.rewrite.numerics import Numerics
 
 KIND: Final = "generated"
+WORTH_THE_UNIT: Final = 1 << 21
+"""Multiply-adds from which a kernel on the matrix unit is offered."""
+SURELY_FASTER: Final = 1 << 24
+"""Multiply-adds from which kernels with long sums are built for the unit alone, where there is one."""
+LONG_TERMS: Final = 256
 IMAGE_RANK: Final = 4
 """Rank of the tensors that may lie in channels-last."""
 
@@ -67,7 +75,8 @@ class _Offers:
 
     def _on_matrix_unit(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> None:
         """The same on the matrix unit, where there is one and the kernel's one sum is of products."""
-        if self._matrix and sum(isinstance(s, Compute) and is_contraction(s) for s in kernel.defines) == 1:
+        sums = sum(isinstance(s, Compute) and is_contraction(s) for s in kernel.defines)
+        if self._matrix and sums == 1 and _macs(kernel) >= WORTH_THE_UNIT:
             self._offer(replace(kernel, parameters=(*kernel.parameters, (MATRIX, True))), layouts, covers)
 
     def _offer(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> None:
@@ -87,6 +96,42 @@ class _Offers:
         produces = tuple(value(o) for o in kernel.outs)
         key = f"{IMPLEMENTATION} {request.digest}"
         self._found.add(Candidate(name, KIND, kernel, needs, produces, key, Numerics.REASSOCIATING, covers))
+
+
+def drop_twins(found: Candidates) -> None:
+    """Refuses kernels without the matrix unit whose twins with it are certain to be faster: they need not be built."""
+    better = {
+        (c.needs, c.produces, c.covers)
+        for c in found.admitted
+        if isinstance(c.stage, Kernel) and dict(c.stage.parameters).get(MATRIX) and _is_long(c.stage)
+    }
+    kept = []
+    for candidate in found.admitted:
+        same = (candidate.needs, candidate.produces, candidate.covers) in better
+        if same and candidate.kind == KIND and not dict(_kernel(candidate).parameters).get(MATRIX):
+            found.refuse(candidate.name, KIND, candidate.covers, "the same kernel on the matrix unit is faster")
+        else:
+            kept.append(candidate)
+    found.admitted = kept
+
+
+def _is_long(kernel: Kernel) -> bool:
+    sums = [s for s in kernel.defines if isinstance(s, Compute) and is_contraction(s)]
+    terms = [points(s) // prod(map(extent, s.loops)) for s in sums]
+    return _macs(kernel) >= SURELY_FASTER and min(terms) >= LONG_TERMS
+
+
+def _kernel(candidate: Candidate) -> Kernel:
+    assert isinstance(candidate.stage, Kernel), "what is generated is a kernel"
+    return candidate.stage
+
+
+def _macs(kernel: Kernel) -> float:
+    """Multiply-adds of a kernel of known sizes; none for one of others, which is not generated."""
+    try:
+        return float(sum(stage_work(s, {}).macs for s in kernel.defines))
+    except UsageError:
+        return 0.0
 
 
 def _placed(kernel: Kernel, layouts: dict[str, str]) -> Kernel:
