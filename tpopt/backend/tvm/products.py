@@ -30,6 +30,8 @@ KEPT: Final = ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))
 LEFT, RIGHT = 4, 6
 """The first tiles of both factors; the sums are in those before."""
 SUMS: Final = "sums"
+TASKS: Final = 16
+"""Tasks that leading loops are dealt out in, or somewhat more: each has to set the unit up."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,17 @@ class ProductWriter:
         with ExitStack() as stack:
             numbers: dict[Iter, Number] = {}
             counts = [products.count(i) for i in leading]
-            flat = stack.enter_context(code.loop("t", prod(counts), parallel=bool(leading)))
-            for loop, count in reversed(list(zip(leading, counts, strict=True))):
-                numbers[loop], flat = split(code, flat, count)
+            total = prod(counts)
+            each = max(1, total // TASKS)
+            task = stack.enter_context(code.loop("task", -(-total // each), parallel=bool(leading)))
             unit = TileUnit(code)
             unit.configure([products.left.size] * RIGHT + [TILE] * (TILES - RIGHT))
             with ExitStack() as inner:
+                start = task * each
+                here = inner.enter_context(code.loop("t", minimum(each, total - start) if total % each else each))
+                flat = named(code, start + here)
+                for loop, count in reversed(list(zip(leading, counts, strict=True))):
+                    numbers[loop], flat = split(code, flat, count)
                 for loop in products.order[products.parallel :]:
                     if factors is None and loop not in products.within:
                         factors = self._factors({i: Line.of(numbers[i]) for i in products.within})
