@@ -22,6 +22,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from tpopt import errors
+from tpopt.budget import Budget
 from tpopt.options import Options
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ if os.environ.get("TPOPT_LOGS"):
 __version__ = "0.1.0"
 
 __all__ = [
-    "CompiledModel", "CompiledStep", "Options", "Report", "__version__", "compile", "compile_step", "errors", "load",
+    "Budget", "CompiledModel", "CompiledStep", "Options", "Report", "__version__", "compile", "compile_step", "errors",
+    "load",
 ]  # fmt: skip
 
 _HOMES: Final[dict[str, str]] = {

@@ -9,6 +9,7 @@ import typer
 import typer.main
 
 import tpopt
+from tpopt.commands.assign import assign
 from tpopt.commands.bisect import bisect
 from tpopt.commands.cache import cache
 from tpopt.commands.coverage import coverage
@@ -90,6 +91,7 @@ app.command()(derive)
 app.command()(replay)
 app.command()(remat)
 app.command()(pack)
+app.command()(assign)
 app.command()(coverage)
 app.command()(passes)
 app.command()(doctor)

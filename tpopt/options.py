@@ -7,8 +7,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final, Literal, Self, TypeGuard, get_args
 
+from tpopt.budget import Budget
 from tpopt.errors import UnknownName, UsageError
 
 Effort = Literal["fast", "balanced", "max"]
@@ -38,6 +40,8 @@ class Options:
         pipeline: the passes to run: a name, or ``"pass,pass{field=value}"``.
         cost_model: which predicts times: ``"roofline"``, or one that a package adds.
         records: file of measurements to read and extend; None is the cache of this user.
+        budget: accuracy, bytes or time that may be spent, as :class:`~tpopt.budget.Budget` or as text,
+            ``"error<=2e-2"``; without one, the result is as exact as the model itself.
         exclude: names of modules (``"encoder.*"``) whose operators stay as they are.
         seed: seed of every random input that verification and measurement draw.
         progress: called as ``progress(stage, fraction)`` from time to time.
@@ -53,6 +57,7 @@ class Options:
     pipeline: str = "default"
     cost_model: str = "roofline"
     records: str | Path | None = None
+    budget: Budget | str | None = None
     exclude: tuple[str, ...] = ()
     seed: int = 0
     progress: Progress | None = None
@@ -72,6 +77,9 @@ class Options:
         _check_kind("cost_model", self.cost_model, str, 'the name of a cost model, such as "roofline"')
         if self.records is not None:
             _check_kind("records", self.records, (str, Path), "a path, or None for the cache of this user")
+        if isinstance(self.budget, str):
+            object.__setattr__(self, "budget", Budget.parse(self.budget))
+        _check_kind("budget", self.budget, (Budget, NoneType), 'a tpopt.Budget, or text such as "error<=2e-2"')
         object.__setattr__(self, "exclude", _patterns(self.exclude))
         if type(self.seed) is not int or self.seed < 0:
             raise UsageError(f"seed={self.seed!r}: expected an integer of at least 0")
@@ -93,6 +101,11 @@ class Options:
             if name not in names:
                 raise UnknownName("option", name, names)
         return dataclasses.replace(base or cls(), **overrides)
+
+    @property
+    def spending(self) -> Budget:
+        """The budget; the one that allows nothing where there is none."""
+        return self.budget if isinstance(self.budget, Budget) else Budget()
 
     def effort_seconds(self) -> float:
         """Returns the effort as wall-clock seconds for the whole compilation."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import islice
 from math import prod
 
 import numpy as np
@@ -58,20 +59,21 @@ class Explorer:
     def run(self) -> list[list[Derivation]]:
         """For each region with a promising derivation, the best few, the best first."""
         found: dict[str, list[Derivation]] = {}
-        fruitless: set[object] = set()
+        chains: dict[str, set[tuple[str, ...]]] = {}  # of the laws that paid, by what the region is but for names
         for reach in (Reach.ALL, Reach.SUMS, Reach.PRODUCTS):
             for region in regions(self.program, reach):
                 if region.name in found or not is_worthwhile(region.polynomial):
                     continue
                 key = _key(self.program, region)
-                if key is not None and key in fruitless:  # layers that repeat, and what reaches no further than before
+                known = None if key is None else chains.get(key)  # layers repeat, and regions that reach no further
+                if known is not None and not known:
                     continue
                 with self.trace.at([region.name]):
-                    best = self.region(region)
+                    best = self.region(region, known)
                 if best:
                     found[region.name] = best
-                else:
-                    fruitless.add(key)
+                if key is not None:
+                    chains.setdefault(key, {d.laws for d in best})
         for name, derivation in (*self._phases(), *self._tiles()):
             found.setdefault(name, []).append(derivation)
         return list(found.values())
@@ -124,12 +126,18 @@ class Explorer:
         step = Step(law.name, law.numerics, f"tiles of {law.outputs} results", after)
         return Derivation(stage, before, (step,), us, self._us(stage))
 
-    def region(self, region: Region) -> list[Derivation]:
-        """Derivations of one region that are expected to take less than :attr:`gain` of its time."""
+    def region(self, region: Region, chains: Collection[tuple[str, ...]] | None = None) -> list[Derivation]:
+        """Derivations of one region that are expected to take less than :attr:`gain` of its time.
+
+        With ``chains`` of laws, which led to the best derivations of an equal region, no others are tried.
+        """
         search = _Search(self, region)
-        search.run(self.states)
-        ranked = sorted(search.found.values(), key=lambda d: d.us)
-        best = [d for d in ranked if self.is_promising(d)][: self.most]
+        if chains is None:
+            search.run(self.states)
+        else:
+            search.follow(chains)
+        ranked = sorted(search.found, key=lambda d: d.us)
+        best = list(islice(_distinct(d for d in ranked if self.is_promising(d)), self.most))
         for derivation in best:
             for step in derivation.steps:
                 self.trace.offered(step.law, [region.name], step.detail, step.numerics)
@@ -173,7 +181,7 @@ class _Search:
 
     explorer: Explorer
     region: Region
-    found: dict[str, Derivation] = field(default_factory=dict)
+    found: list[Derivation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.before = original(self.explorer.program, self.region)
@@ -184,11 +192,8 @@ class _Search:
 
     def run(self, states: int) -> None:
         """Visits at most ``states`` forms."""
-        form = Form(self.region, self.region.polynomial)
-        detail = f"{len(self.region.members)} stages as one sum of products"
-        self._visit(
-            form, (), Step("ExpandProducts", Numerics.REASSOCIATING, detail, form.program(self.explorer.program))
-        )
+        form, step = self._expanded()
+        self._visit(form, (), step)
         while self.open and self.count < states:
             _, _, form, steps = heappop(self.open)
             for law in LAWS:
@@ -200,6 +205,27 @@ class _Search:
                     continue
                 self._visit(new, steps, Step(law.name, law.numerics, "", new.program(self.explorer.program)))
 
+    def follow(self, chains: Collection[tuple[str, ...]]) -> None:
+        """Applies these laws one after the other, the products' expansion first and their order last."""
+        laws = {law.name: law for law in LAWS}
+        for chain in sorted(chains):
+            form, step = self._expanded()
+            steps: tuple[Step, ...] = (step,)
+            for law in (laws[name] for name in chain if name in laws):
+                new = law().run(form, self.explorer.builder)
+                if isinstance(new, Refusal):
+                    self.explorer.trace.refused(law.name, new)
+                    break
+                form = new
+                steps = (*steps, Step(law.name, law.numerics, "", new.program(self.explorer.program)))
+            else:
+                self.found += self._orders(form, steps)
+
+    def _expanded(self) -> tuple[Form, Step]:
+        form = Form(self.region, self.region.polynomial)
+        detail = f"{len(self.region.members)} stages as one sum of products"
+        return form, Step("ExpandProducts", Numerics.REASSOCIATING, detail, form.program(self.explorer.program))
+
     def _visit(self, form: Form, steps: tuple[Step, ...], step: Step) -> None:
         """Orders a form's products and puts it into the queue, unless an equal one was met."""
         key = structural_hash(step.program)
@@ -208,11 +234,13 @@ class _Search:
         self.seen.add(key)
         self.count += 1
         chain = (*steps, step)
-        ordered = [d for fused in (False, True) if (d := self._ordered(form, chain, fused)) is not None]
-        for derivation in ordered:
-            self.found.setdefault(structural_hash(derivation.result), derivation)
+        ordered = self._orders(form, chain)
+        self.found += ordered
         if ordered:
             heappush(self.open, (min(d.us for d in ordered), self.count, form, chain))
+
+    def _orders(self, form: Form, steps: tuple[Step, ...]) -> list[Derivation]:
+        return [d for fused in (False, True) if (d := self._ordered(form, steps, fused)) is not None]
 
     def _ordered(self, form: Form, steps: tuple[Step, ...], fused: bool) -> Derivation | None:
         explorer = self.explorer
@@ -225,6 +253,16 @@ class _Search:
         chain = (*steps, Step("OrderProducts", Numerics.REASSOCIATING, detail, ordered.program))
         us = explorer.expected(ordered.program, form.constants)
         return Derivation(self.region.root, self.before, chain, us, self.before_us, frozenset(form.tables))
+
+
+def _distinct(derivations: Iterable[Derivation]) -> Iterator[Derivation]:
+    """Those whose programs are equal but for names once."""
+    seen: set[str] = set()
+    for derivation in derivations:
+        key = structural_hash(derivation.result)
+        if key not in seen:
+            seen.add(key)
+            yield derivation
 
 
 def _key(program: Program, region: Region) -> str | None:

@@ -23,6 +23,8 @@ MOST_STAGES = 48
 """Stages of one region."""
 MOST_READERS = 4
 """Stages that may each take in what they all read."""
+MOST_SHARED = 4
+"""Products of what several stages take in: each of them multiplies its work by that, and a residual stream grows."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ class _Finder:
             return True
         if self.reach < Reach.SUMS and len(polynomial) > 1:
             return False
-        return len(readers) == 1 or (self.reach is Reach.ALL and len(readers) <= MOST_READERS)
+        shared = self.reach is Reach.ALL and len(readers) <= MOST_READERS and len(polynomial) <= MOST_SHARED
+        return len(readers) == 1 or shared
 
 
 def _tops(body: Scalar, expander: Expander) -> list[Scalar]:

@@ -134,7 +134,7 @@ def test_a_budget_bounds_what_is_picked():
 
     def within(limit: int) -> list[str]:
         spending = Spending({"quick": 5, "rest": 2}, limit)
-        return [c.name for c in solve(both, us, GIVEN, [value("z")], spending).picked]
+        return [c.name for c in solve(both, us, GIVEN, [value("z")], [spending]).picked]
 
     assert (within(7), within(6)) == (["quick", "rest"], ["slow", "rest"])
     with pytest.raises(InvalidProgram, match="no solution"):

@@ -8,7 +8,7 @@ import pytest
 from support.cli import Run
 
 COMMANDS = """
-    optimize explain run inspect verify bisect repro report bench derive replay remat pack coverage passes doctor cache
+    optimize explain run inspect verify bisect repro report bench derive replay remat pack assign coverage passes doctor cache
 """.split()
 IN_A_PROCESS = """
 import json, sys

@@ -23,7 +23,7 @@ def loaded_by(statement: str) -> set[str]:
 
 def test_the_public_names_are_these():
     assert tpopt.__all__ == [
-        "CompiledModel", "CompiledStep", "Options", "Report", "__version__",
+        "Budget", "CompiledModel", "CompiledStep", "Options", "Report", "__version__",
         "compile", "compile_step", "errors", "load",
     ]  # fmt: skip
 
@@ -34,7 +34,9 @@ def test_the_public_names_are_sorted_and_exist():
 
 
 def test_an_unknown_public_name_is_an_attribute_error_that_lists_the_names():
-    with pytest.raises(AttributeError, match="module 'tpopt' has no attribute 'optimise'; its public names are Comp"):
+    with pytest.raises(
+        AttributeError, match="module 'tpopt' has no attribute 'optimise'; its public names are Budget, Comp"
+    ):
         tpopt.optimise  # noqa: B018  the access is the test
 
 

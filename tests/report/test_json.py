@@ -14,7 +14,7 @@ from tpopt.errors import CorruptFile, UsageError
 from tpopt.report import MemoryRow, Report, VerificationRow, read_report, write_report
 
 KEYS = {
-    "": "result environment work kernels opaque passes derivations verification memory choice original_share "
+    "": "result environment work kernels opaque passes derivations verification memory pareto choice original_share "
     "compile_seconds schema_version",
     "result": "status reason speedup low high",
     "work": "macs_before macs_after bytes_before bytes_after macs_algebra_share macs_opaque",
@@ -25,6 +25,7 @@ KEYS = {
     "derivations.0": "cover laws",
     "verification": "programs l2_rel max_abs tolerance seed passed",
     "memory": "arena_bytes owned_peak_bytes weights_bytes",
+    "pareto.0": "predicted_us predicted_error measured_error drop weights_bytes status note",
     "choice.0": "cover source candidates chosen reason",
     "choice.0.candidates.0": "name kind price_us low_us high_us predicted_us status reason",
     "environment": "tpopt python packages platform cpu isa cores threads device settings options",
@@ -45,6 +46,11 @@ def test_the_keys_are_these(path: str):
 @pytest.mark.parametrize("report", [OPTIMIZED, KEPT, REFUSED], ids=["optimized", "kept", "refused"])
 def test_a_report_survives_json(report: Report):
     assert Report.from_dict(json.loads(json.dumps(report.to_dict(), allow_nan=False))) == report
+
+
+def test_the_version_before_is_read():
+    data = {k: v for k, v in OPTIMIZED.to_dict().items() if k != "pareto"} | {"schema_version": 1}
+    assert Report.from_dict(data) == dataclasses.replace(OPTIMIZED, pareto=())
 
 
 def test_the_keys_do_not_depend_on_what_is_known():
@@ -69,7 +75,7 @@ def test_a_number_that_is_not_finite_is_null(value: float):
     ("path", "value", "message"),
     [
         ("", [], "report is [], expected an object"),
-        ("schema_version", 2, "schema_version is 2, expected 1; another tpopt wrote it"),
+        ("schema_version", 9, "schema_version is 9, expected 2; another tpopt wrote it"),
         ("result.status", "best", "report.result.status is 'best', expected one of optimized, original"),
         ("result.status", [], "report.result.status is [], expected one of optimized, original"),
         ("result.speedup", "2x", "report.result.speedup is '2x', expected a finite number or null"),

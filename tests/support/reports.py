@@ -10,6 +10,7 @@ from tpopt.report import (
     KernelRow,
     MemoryRow,
     OpaqueRow,
+    ParetoRow,
     PassRow,
     RefusalRow,
     Report,
@@ -75,6 +76,12 @@ OPTIMIZED = Report(
         ),
     ),
     derivations=(DerivationRow(cover=("relu",), laws=("DistributeProductOverSum", "HoistInvariantFactor")),),
+    pareto=(
+        ParetoRow(
+            predicted_us=1180.0, predicted_error=1.1e-2, measured_error=2.4e-2, drop=0.02, weights_bytes=23_413_760,
+            status="refused", note="the metric drops by 0.02, more than max_drop=0.01",
+        ),
+    ),
     verification=VerificationRow(programs=24, l2_rel=3.1e-7, max_abs=2.4e-6, tolerance=1e-5, seed=7, passed=True),
     memory=MemoryRow(arena_bytes=6_422_528, owned_peak_bytes=3_211_264, weights_bytes=46_827_520),
     choice=(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from tpopt.backend.plan import Plan
+from tpopt.budget import Budget
 from tpopt.choose.choose import Choice
 from tpopt.frontend.trace import Traced
 from tpopt.ir import Program
 from tpopt.log import record
 from tpopt.options import Options
-from tpopt.report import VerificationRow
+from tpopt.passes.precision.storage import Storage
+from tpopt.report import ParetoRow, VerificationRow
 from tpopt.rewrite import Timing, Trace
 from tpopt.runtime.compiled import Specialization, State
 
@@ -36,6 +38,8 @@ class Attempt:
     dynamic_shapes: Any
     options: Options
     start: float
+    calibration: Iterable[Any] = ()
+    validation: Iterable[Any] = ()
     traced: Traced | None = None
     cleaned: Program | None = None
     forms: tuple[Program, ...] = ()
@@ -43,10 +47,18 @@ class Attempt:
     timing: Timing = field(default_factory=Timing)
     choice: Choice | None = None
     plain: Choice | None = None
+    storages: tuple[Storage, ...] = ()
+    samples: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    pareto: tuple[ParetoRow, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     verification: VerificationRow | None = None
     built: Built | None = None
     seconds: float = 0.0
+
+    @property
+    def budget(self) -> Budget:
+        """What may be spent."""
+        return self.options.spending
 
     @property
     def deadline(self) -> float:
@@ -62,10 +74,12 @@ class Attempt:
 
 @dataclass
 class Built:
-    """A callable and its plan; ``plain`` is the plan of original operators alone, the next best thing."""
+    """A callable and its plan; ``rivals`` are others by name, which the last race compares it with."""
 
     callable: Callable[..., Any]
     plan: Plan
     specialization: Specialization
     state: State
-    plain: Built | None = None
+    choice: Choice
+    verification: VerificationRow | None = None
+    rivals: dict[str, Built] = field(default_factory=dict)

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from tpopt._compile.approximate import approximated
 from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
 from tpopt._compile.derivations import all_proved, without_derivations
+from tpopt._compile.samples import samples_of
 from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
@@ -20,6 +22,7 @@ from tpopt.backend.generated.binding import build_all
 from tpopt.backend.generated.candidates import drop_twins
 from tpopt.backend.machine import machine_fingerprint, measured_balance, synchronizer
 from tpopt.backend.profile import Profiler
+from tpopt.choose.accuracy import exact_only
 from tpopt.choose.candidate import Candidates
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
@@ -28,11 +31,12 @@ from tpopt.choose.pricing import Pricer, planned
 from tpopt.cost_models.roofline import Balance
 from tpopt.errors import TpoptError, UnsupportedModel, VerificationFailed
 from tpopt.frontend.trace import Traced, trace
-from tpopt.ir import Index, Program, Symbol
+from tpopt.ir import DType, Index, Program, Symbol
 from tpopt.ir.aten import from_numpy, torch_dtype
 from tpopt.ir.index import walk_atoms
 from tpopt.ir.materialize import is_formula, materialize
 from tpopt.log import record
+from tpopt.passes.precision.storage import Storage
 from tpopt.rewrite import Numerics, forms, registry
 from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State, strides_of
 from tpopt.runtime.guards import InputGuard
@@ -47,31 +51,43 @@ def build(attempt: Attempt) -> Built:
     """Trace, clean up, choose, bind, verify. Raises :class:`UnsupportedModel` or :class:`VerificationFailed`."""
     special, state = specialize(attempt, {})
     attempt.built = _built(attempt, special, state)
-    if attempt.plain is not None and attempt.options.gate:
-        beside = Specialization(attempt.plain.plan, special.binder, special.signature, special.states, special.guard)
-        attempt.built.plain = _built(attempt, beside, state)
     if attempt.options.verify:
         attempt.progress("verify")
-        _verified(attempt, special, state)
+        special = _verified(attempt, special, state)
+        attempt.built.verification = attempt.verification
+    exact = attempt.built
+    if attempt.storages:
+        found = approximated(attempt, special, state)
+        if found is not None:
+            attempt.choice, attempt.pareto = found.choice, tuple(found.rows)
+            attempt.built = _built(attempt, found.special, state)
+            attempt.built.verification = attempt.verification
+            attempt.built.rivals["exact"] = exact
+    if attempt.plain is not None and attempt.options.gate:
+        beside = _beside(special, attempt.plain)
+        attempt.built.rivals["plain"] = _built(attempt, beside, state, attempt.plain)
     return attempt.built
 
 
-def _verified(attempt: Attempt, special: Specialization, state: State) -> None:
+def _beside(special: Specialization, choice: Choice) -> Specialization:
+    """Another plan in the place of one."""
+    return Specialization(choice.plan, special.binder, special.signature, special.states, special.guard)
+
+
+def _verified(attempt: Attempt, special: Specialization, state: State) -> Specialization:
     """Verifies; a plan that loses too much accuracy is chosen again with less to spend, at last of originals alone."""
-    assert attempt.built is not None
-    plain = attempt.built.plain
     for left in reversed(range(MAX_CHOICES + 1)):
         try:
-            return verify_plan(attempt, special, state)
+            verify_plan(attempt, special, state)
+            break
         except VerificationFailed:
             again = _choose_again(attempt, left)
             if again is None:
                 raise
         attempt.choice = again
-        special = Specialization(again.plan, special.binder, special.signature, special.states, special.guard)
+        special = _beside(special, again)
         attempt.built = _built(attempt, special, state)
-        attempt.built.plain = plain
-    return None
+    return special
 
 
 def _choose_again(attempt: Attempt, left: int) -> Choice | None:
@@ -95,13 +111,19 @@ def _choose_again(attempt: Attempt, left: int) -> Choice | None:
     return again or attempt.plain
 
 
-def _built(attempt: Attempt, special: Specialization, state: State) -> Built:
+def _built(attempt: Attempt, special: Specialization, state: State, choice: Choice | None = None) -> Built:
+    chosen = choice or attempt.choice
+    assert chosen is not None
+    return Built(callable_of(attempt, special, state), special.plan, special, state, chosen)
+
+
+def callable_of(attempt: Attempt, special: Specialization, state: State) -> PlanCallable:
+    """A plan as what takes the model's place."""
     assert attempt.traced is not None
     again = _Respecialize(attempt, state)
     model = attempt.model
     weights = {n: t for n, t in attempt.traced.weights.items() if n not in state.tensors}
-    callable_ = PlanCallable(special, weights, state, lambda: model.training, again, model)
-    return Built(callable_, special.plan, special, state)
+    return PlanCallable(special, weights, state, lambda: model.training, again, model)
 
 
 def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Specialization, State]:
@@ -137,6 +159,7 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
         attempt.choice = _choose(attempt, traced, binder, inputs, state, sizes)
     signature = Signature(traced.in_spec, traced.out_spec, traced.inputs, traced.fixed, traced.outputs)
     special = Specialization(attempt.choice.plan, binder, signature, traced.states, guard)
+    attempt.samples = samples_of(attempt, inputs, state)
     special.bind(sizes, strides_of(tensors))  # what cannot be bound is found out now, not by the first call
     return special, state
 
@@ -163,7 +186,9 @@ def _choose(
 ) -> Choice:
     options = attempt.options
     device = device_of(traced, attempt.args)
-    found = gather(traced.original, attempt.forms, options.exclude, device.type, options.kernels)
+    attempt.storages = _storages(attempt, device)
+    found = gather(traced.original, attempt.forms, options.exclude, device.type, options.kernels, attempt.storages)
+    binder.weights |= {t.name: from_numpy(v, t.dtype).to(device) for t, v in found.weights.items()}
     if options.strict:
         _keep_non_finite(found)
     measured = options.choice == "measured"
@@ -178,7 +203,9 @@ def _choose(
     model = ModelPrices(traced.algebra, attempt.sizes, priced)
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
-    chosen = choose(traced.original, attempt.forms, found, pricer, options.kernels)
+    chosen = choose(
+        traced.original, attempt.forms, found, pricer, options.kernels, lambda left: (exact_only(left.admitted),)
+    )
     record(
         "choose",
         "chosen",
@@ -188,6 +215,13 @@ def _choose(
     )
     attempt.plain = only_originals(traced.original, found, chosen.prices)
     return chosen
+
+
+def _storages(attempt: Attempt, device: torch.device) -> tuple[Storage, ...]:
+    """The types that a budget lets values be stored in. Training steps and effects know no budget."""
+    if not attempt.budget.approximates or device.type != "cpu":
+        return ()
+    return (Storage(attempt.forms, DType.BF16),)
 
 
 def _weights(traced: Traced, programs: Sequence[Program], device: torch.device) -> dict[str, torch.Tensor]:
@@ -234,6 +268,8 @@ class _Respecialize:
                 self._state.adopt(state)
                 if options.verify:
                     verify_plan(fresh, special, self._state)
+                found = approximated(fresh, special, self._state) if fresh.storages else None
+                special = special if found is None else found.special
             except TpoptError:
                 continue
             special.binder.keep_only((s.stage for s in special.plan.steps), fresh.sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ def verify_plan(attempt: Attempt, special: Specialization, state: State) -> None
         _candidate(special, attempt.options.seed),
         traced.algebra,
         seed=attempt.options.seed,
-        tolerance=attempt.options.tolerance,
+        tolerance=_tolerance(attempt),
         numerics=_label(attempt),
         example_inputs=_example(attempt, traced, state),
         strict=attempt.options.strict,
@@ -71,6 +72,13 @@ def _label(attempt: Attempt) -> Numerics:
     """
     picked = attempt.choice.solution.picked if attempt.choice is not None else ()
     return max([Numerics.REASSOCIATING, attempt.history.numerics, *(c.numerics for c in picked)])
+
+
+def _tolerance(attempt: Attempt) -> float:
+    """What an approximate plan may lose by the budget (anything where it bounds a metric alone), else the option."""
+    if _label(attempt) is not Numerics.APPROXIMATE:
+        return attempt.options.tolerance
+    return math.inf if attempt.budget.max_error is None else attempt.budget.max_error
 
 
 def _example(attempt: Attempt, traced: Traced, state: State) -> list[torch.Tensor]:

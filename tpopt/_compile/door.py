@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ def compile(  # noqa: A001 - the public name
     *,
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    calibration: Iterable[Any] = (),
+    validation: Iterable[Any] = (),
     options: Options | None = None,
     **overrides: Any,
 ) -> CompiledModel:
@@ -42,6 +44,9 @@ def compile(  # noqa: A001 - the public name
         kwargs: keyword inputs.
         dynamic_shapes: as in ``torch.export.export``; without it, a dimension that changes becomes dynamic on its
             second size.
+        calibration: batches of inputs of the example's shapes, as ``model`` takes them (labels, if any, last): errors
+            of single values are measured on the first few, besides the example.
+        validation: batches on which the budget's metric is measured. Neither is used for anything else.
         options: see :class:`Options`.
         **overrides: fields of :class:`Options` by name, in place of those in ``options``.
 
@@ -58,6 +63,8 @@ def compile(  # noqa: A001 - the public name
     given = _in_signature_order(model, dict(kwargs or {}))
     start = time.perf_counter()
     attempt = Attempt(model, args, given, dynamic_shapes, chosen, start)
+    _check_data(chosen, validation)
+    attempt.calibration, attempt.validation = calibration, validation
     with same_random_numbers(args, given, list(model.parameters())):
         result, callable_ = _optimized(attempt)
     if callable_ is None:
@@ -132,6 +139,16 @@ def _in_signature_order(model: torch.nn.Module, kwargs: dict[str, Any]) -> dict[
     """Keyword inputs in the order of ``forward``, which is the order that export gives them."""
     names = inspect.signature(model.forward).parameters
     return {**{n: kwargs[n] for n in names if n in kwargs}, **kwargs}
+
+
+def _check_data(options: Options, validation: Iterable[Any]) -> None:
+    """Raises :class:`UsageError` where a budget cannot be checked on the data given."""
+    if isinstance(validation, Iterator):
+        raise UsageError(
+            "validation: expected data that can be read several times, a list or a loader, not an iterator"
+        )
+    if options.spending.max_drop is not None and isinstance(validation, tuple) and not validation:
+        raise UsageError("budget: max_drop= is measured on validation data; pass validation=")
 
 
 def positional(example_inputs: Any) -> tuple[Any, ...]:

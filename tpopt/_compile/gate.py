@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from tpopt._compile.attempt import Attempt, Built
 
 ROUNDS = 15
+_REASONS = {
+    "plan": "faster end to end than the original",
+    "plain": "the original operators in one plan; no other cover was faster end to end",
+    "exact": "faster end to end than the original; nothing that the budget admits was faster than the exact plan",
+}
 SETTLE_S = 0.005
 """Seconds between turns: all contestants run on torch's own threads, which need no time to fall asleep."""
 
@@ -25,11 +30,12 @@ SETTLE_S = 0.005
 def race(attempt: Attempt, built: Built) -> ResultRow:
     """``optimized`` when the whole 95 % interval of original time over plan time lies above 1.
 
-    The plan of original operators alone runs too: where it beats the chosen one, it takes its place.
+    Its rivals run too (the plan of original operators alone, the exact plan beside an approximate one): where one of
+    them beats the chosen plan, it takes its place.
     """
     eager = EagerCallable(attempt.model)
     budget = max(2.0, min(20.0, attempt.deadline - time.perf_counter()))
-    runners = {"plan": built, **({} if built.plain is None else {"plain": built.plain})}
+    runners = {"plan": built, **built.rivals}
     contestants: dict[str, Call] = {"original": lambda: eager(*attempt.args, **attempt.kwargs)}
     for name, runner in runners.items():
         contestants[name] = lambda call=runner.callable: call(*attempt.args, **attempt.kwargs)  # type: ignore[misc]
@@ -47,13 +53,8 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
         return ResultRow(
             status="original", reason="the optimized program was not certainly faster end to end", **figures
         )
-    if best == "plain":
-        attempt.built, attempt.choice = runners["plain"], attempt.plain
-        if attempt.options.verify:
-            verify_plan(attempt, runners["plain"].specialization, runners["plain"].state)
-        return ResultRow(
-            status="optimized",
-            reason="the original operators in one plan; no other cover was faster end to end",
-            **figures,
-        )
-    return ResultRow(status="optimized", reason="faster end to end than the original", **figures)
+    attempt.built = winner = runners[best]
+    attempt.choice, attempt.verification = winner.choice, winner.verification
+    if winner.verification is None and attempt.options.verify:
+        verify_plan(attempt, winner.specialization, winner.state)
+    return ResultRow(status="optimized", reason=_REASONS[best], **figures)

@@ -43,6 +43,7 @@ def report_of(attempt: Attempt, result: ResultRow) -> Report:
         derivations=_derivations(attempt) if optimized else (),
         verification=attempt.verification or VerificationRow(),
         memory=_memory(attempt) if optimized else MemoryRow(),
+        pareto=attempt.pareto,
         choice=() if attempt.choice is None else _covers(attempt, attempt.choice),
         original_share=1.0 if plan is None else _original_share(plan),
         compile_seconds=attempt.seconds,

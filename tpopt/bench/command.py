@@ -28,6 +28,7 @@ def bench(  # noqa: PLR0917  # typer reads options from parameters
     rounds: Annotated[int | None, typer.Option(help="Interleaved rounds; 0 takes no times.", min=0)] = None,
     choice: Annotated[str, typer.Option(help='How tpopt chooses: "measured" or "model".')] = "measured",
     effort: Annotated[str, typer.Option(help='"fast", "balanced", "max", or seconds.')] = "balanced",
+    budget: Annotated[str | None, typer.Option(help='What tpopt may spend, such as "error<=2e-2".')] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of every contestant.")] = None,
     allocator: Annotated[
         str, typer.Option(help='"retain" keeps freed memory, "stock" is the allocator as is.')
@@ -47,6 +48,7 @@ def bench(  # noqa: PLR0917  # typer reads options from parameters
         "rounds": rounds,
         "choice": choice,
         "effort": _effort(effort),
+        "budget": budget,
         "threads": threads,
         "allocator": allocator,
         "device": device,

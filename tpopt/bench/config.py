@@ -28,6 +28,7 @@ class BenchConfig:
             figures that do not depend on the machine's mood.
         choice: how tpopt chooses; with ``"model"`` its end-to-end gate is off.
         effort: tpopt's effort.
+        budget: what tpopt may spend, as ``"error<=2e-2"``; the others stay in fp32.
         threads: of every contestant; None is torch's own number.
         allocator: ``"retain"`` (freed memory stays with the process) or ``"stock"``, for every contestant.
         device: where models and inputs go.
@@ -42,6 +43,7 @@ class BenchConfig:
     rounds: int | None = None
     choice: Choice = "measured"
     effort: Effort | float = "balanced"
+    budget: str | None = None
     threads: int | None = None
     allocator: Allocator = "retain"
     device: str = "cpu"
@@ -56,7 +58,7 @@ class BenchConfig:
                 raise UnknownName("peer", name, PEERS)
         if self.rounds is not None and 0 != self.rounds < FEWEST_ROUNDS:
             raise UsageError(f"rounds={self.rounds}: expected at least {FEWEST_ROUNDS}, or 0 for no times at all")
-        Options(choice=self.choice, effort=self.effort)  # says what is wrong with either
+        Options(choice=self.choice, effort=self.effort, budget=self.budget)  # says what is wrong with any
         if self.allocator not in get_args(Allocator):
             raise UsageError(f"allocator={self.allocator!r}: expected {' or '.join(get_args(Allocator))}")
         if self.threads is not None and self.threads < 1:

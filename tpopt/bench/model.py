@@ -103,7 +103,9 @@ def _compile(model: Any, inputs: tuple[Any, ...], config: BenchConfig) -> tuple[
     compiler = resolve_compiler(config.compiler)
     started = time.perf_counter()
     timed = config.choice == "measured"  # counted figures must not depend on how this machine's kernels round
-    fast = compiler(model, inputs, effort=config.effort, choice=config.choice, gate=timed, verify=timed)
+    budget = {} if config.budget is None else {"budget": config.budget}
+    options = {"effort": config.effort, "choice": config.choice, "gate": timed, "verify": timed, **budget}
+    fast = compiler(model, inputs, **options)
     seconds = time.perf_counter() - started
     return Contestant("tpopt", "ok", lambda: fast(*inputs), build_s=seconds), fast.report.to_dict()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tpopt.backend.plan import LAYOUT_SUFFIX
 from tpopt.ir import Stage, Tensor
+from tpopt.ir.program import Array
 from tpopt.rewrite.numerics import Numerics
 
 ROW = ""
@@ -75,10 +76,11 @@ class Refused:
 
 @dataclass
 class Candidates:
-    """Everything the chooser may pick from, in a deterministic order."""
+    """Everything the chooser may pick from, in a deterministic order; ``weights`` are constants that only they read."""
 
     admitted: list[Candidate] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    weights: dict[Tensor, Array] = field(default_factory=dict)
 
     def add(self, candidate: Candidate) -> None:
         """Admits a candidate."""

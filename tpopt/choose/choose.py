@@ -20,6 +20,7 @@ from tpopt.choose.assemble import assemble
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Candidates, Price, Refused, Value
 from tpopt.choose.careful import affordable, excess_terms, growth
 from tpopt.choose.layouts import layout_candidates
+from tpopt.choose.narrow import approximate, conversions, rounded, twins
 from tpopt.choose.originals import original_candidates
 from tpopt.choose.pricing import Pricer, planned
 from tpopt.choose.solve import Solution, Spending, solve
@@ -27,6 +28,7 @@ from tpopt.errors import InvalidProgram
 from tpopt.ir import Kernel, Opaque, Program, Stage, Tensor
 from tpopt.ir.walk import stage_reads
 from tpopt.options import Kernels
+from tpopt.passes.precision.storage import Storage, stored_narrow
 from tpopt.rewrite.numerics import Numerics
 
 _FAILURE: Final = re.compile(r"\w+Error: ")
@@ -51,21 +53,32 @@ def gather(
     exclude: tuple[str, ...] = (),
     device: str = "cpu",
     kernels: Kernels = "all",
+    storages: Sequence[Storage] = (),
 ) -> Candidates:
     """Every candidate: the original operators, what the libraries offer for the algebra, what is generated, layouts.
 
     ``forms`` are programs over the same tensors (:func:`tpopt.rewrite.forms`); what several of them offer counts once.
+    For each of ``storages`` everything is offered on narrow values too, with the conversions that join the two.
     """
     found = Candidates()
     original_candidates(original, found, device)
     _offers(forms, found, partial(library_candidates, device=device))
     bridge_candidates(forms, found)  # before what is generated, so that every value has a maker if nothing can be built
+    for storage in storages:
+        twins(found, storage)
     if kernels != "library" and device == "cpu":
         offered = (v for c in found.admitted for v in (*c.needs, *c.produces))
-        _generated(forms, found, frozenset(v.name for v in offered if v.layout == CHANNELS_LAST))
+        images = frozenset(v.name for v in offered if v.layout == CHANNELS_LAST)
+        _generated(forms, found, images)
+        for storage in storages:
+            _generated_narrow(forms, found, images, storage)
+    for storage in storages:
+        conversions(found, storage, original)
     found.admitted = [_labelled(c) for c in found.admitted]
-    _exclude(found, (*forms, original), exclude)
-    layout_candidates({t.name: t for program in (*forms, original) for t in _all_tensors(program)}, found)
+    _exclude(found, (*forms, original), exclude, {n: t.name for s in storages for n, t in s.origin.items()})
+    tensors = {t.name: t for program in (*forms, original) for t in _all_tensors(program)}
+    tensors |= {s.narrow(wide).name: s.narrow(wide) for s in storages for wide in s.origin.values()}
+    layout_candidates(tensors, found)
     return found
 
 
@@ -77,6 +90,20 @@ def _generated(forms: Sequence[Program], found: Candidates, channels_last: froze
     else:
         for name in (o.name for s in forms[0].stages for o in s.outs):
             found.refuse(f"{name}:{generated.KIND}", generated.KIND, (name,), reason)
+
+
+def _generated_narrow(
+    forms: Sequence[Program], found: Candidates, channels_last: frozenset[str], storage: Storage
+) -> None:
+    """What is generated for the narrow form of what the pipeline made, under its label."""
+    narrow, offered = stored_narrow(forms[0], storage), Candidates()
+    known = {c.name for c in found.admitted}
+    _generated((narrow,), offered, channels_last)
+    for candidate in offered.admitted:
+        if rounded(candidate, storage) or any(t.name in storage.origin for t in stage_reads(candidate.stage)):
+            name = candidate.name if candidate.name not in known else f"{candidate.name}.{storage.dtype}"
+            found.add(approximate(replace(candidate, name=name), storage))
+    found.refused += offered.refused
 
 
 def _offers(forms: Sequence[Program], found: Candidates, offer: Callable[[Program, Candidates], None]) -> None:
@@ -119,15 +146,20 @@ def _same(one: Candidate, other: Candidate) -> bool:
     return one.key == other.key and (one.needs, one.produces) == (other.needs, other.produces)
 
 
-def _exclude(found: Candidates, programs: Sequence[Program], patterns: tuple[str, ...]) -> None:
-    """Keeps the operators of the named modules as they are: every other candidate in place of one is refused."""
+def _exclude(
+    found: Candidates, programs: Sequence[Program], patterns: tuple[str, ...], wide: Mapping[str, str]
+) -> None:
+    """Keeps the operators of the named modules as they are: every other candidate in place of one is refused.
+
+    ``wide`` has the name of the value that each narrow one stands for.
+    """
     if not patterns:
         return
     origins = {name: origin for program in programs for name, origin in program.origins.items()}
     makers = {o.name: stage for program in programs for stage in program.stages for o in stage.outs}
     kept = []
     for candidate in found.admitted:
-        replaced = () if is_original(candidate) else _between(candidate, makers)
+        replaced = () if is_original(candidate) else _between(candidate, makers, wide)
         modules = [origins[name].module for name in replaced if name in origins]
         if any(fnmatch(m, p) for m in modules for p in patterns):
             found.refuse(candidate.name, candidate.kind, candidate.covers, "its module is excluded by option")
@@ -136,10 +168,10 @@ def _exclude(found: Candidates, programs: Sequence[Program], patterns: tuple[str
     found.admitted = kept
 
 
-def _between(candidate: Candidate, makers: Mapping[str, Stage]) -> list[str]:
+def _between(candidate: Candidate, makers: Mapping[str, Stage], wide: Mapping[str, str]) -> list[str]:
     """Tensors that operators compute on the way from what a candidate needs to what it produces."""
-    seen = {v.name for v in candidate.needs}
-    found, pending = [], [v.name for v in candidate.produces]
+    seen = {wide.get(v.name, v.name) for v in candidate.needs}
+    found, pending = [], [wide.get(v.name, v.name) for v in candidate.produces]
     while pending:
         name = pending.pop()
         if name in seen or name not in makers:
@@ -151,12 +183,18 @@ def _between(candidate: Candidate, makers: Mapping[str, Stage]) -> list[str]:
 
 
 def choose(
-    original: Program, forms: Sequence[Program], found: Candidates, pricer: Pricer, kernels: Kernels = "all"
+    original: Program,
+    forms: Sequence[Program],
+    found: Candidates,
+    pricer: Pricer,
+    kernels: Kernels = "all",
+    budgets: Callable[[Candidates], Sequence[Spending]] = lambda _: (),
 ) -> Choice:
     """Prices and solves. The plan has the signature of ``original`` and the weights of all programs that it uses.
 
-    With ``kernels="generated"`` nothing else runs where a generated kernel could be built. Raises
-    :class:`InvalidProgram` where an operator of the model itself fails on the example inputs.
+    ``budgets`` says what the candidates that are left after pricing may spend together. With ``kernels="generated"``
+    nothing else runs where a generated kernel could be built. Raises :class:`InvalidProgram` where an operator of the
+    model itself fails on the example inputs.
     """
     prices = pricer.run(found)
     failed = next((r for r in found.refused if r.name.endswith(":original") and _FAILURE.match(r.reason)), None)
@@ -165,10 +203,11 @@ def choose(
     if kernels == "generated":
         _prepare(found.admitted, found, pricer)
         _only_generated(found)
+    spending = budgets(found)
     try:
-        choice = _solved(original, forms, found, prices)
+        choice = solved(original, forms, found, prices, spending)
         while not _prepare(choice.solution.picked, found, pricer):
-            choice = _solved(original, forms, found, prices)
+            choice = solved(original, forms, found, prices, spending)
     except InvalidProgram as error:
         if failed is None:
             raise
@@ -213,20 +252,22 @@ def _own_failure(failed: Refused) -> str:
     return f"the model's own operator {name} fails on the example inputs: {failed.reason}"
 
 
-def _solved(
+def solved(
     original: Program,
     forms: Sequence[Program],
     found: Candidates,
     prices: dict[str, Price],
-    spending: Spending | None = None,
+    spending: Sequence[Spending] = (),
 ) -> Choice:
-    whole = replace(original, weights=_weights(original, *forms))
+    """The cheapest cover within the budgets. Raises :class:`InvalidProgram` where there is none."""
+    weights = tuple(dict.fromkeys((*_weights(original, *forms), *found.weights)))
+    whole = replace(original, weights=weights)
     given = frozenset(Value(t.name) for t in (*whole.inputs, *whole.weights))
     effects = [o for s in whole.stages if isinstance(s, Opaque) and s.effectful for o in s.outs]
     wanted = dict.fromkeys(Value(t.name) for t in (*whole.outputs, *effects))
     solution = solve(found.admitted, prices, given, list(wanted), spending)
     plan = assemble(whole, solution.picked, prices, given)
-    return Choice(plan, solution, found, prices, limited=spending is not None)
+    return Choice(plan, solution, found, prices, limited=bool(spending))
 
 
 def choose_again(
@@ -243,7 +284,7 @@ def choose_again(
     if limit is None:
         return None
     spent = {c.name: n for c in before.found.admitted if (n := excess_terms(c, sizes))}
-    return _solved(original, forms, before.found, before.prices, Spending(spent, limit))
+    return solved(original, forms, before.found, before.prices, (Spending(spent, limit),))
 
 
 def only_originals(original: Program, found: Candidates, prices: dict[str, Price]) -> Choice | None:

@@ -15,10 +15,12 @@ from tpopt.backend.profile import Profiler
 from tpopt.choose.candidate import Candidate, Candidates, Price, Refused, in_layout
 from tpopt.choose.levels import level
 from tpopt.choose.modelled import VIEW_US, ModelPrices
+from tpopt.choose.narrow import CONVERT
 from tpopt.errors import TpoptError
 from tpopt.ir import Kernel, Opaque, Symbol
 from tpopt.ir.index import walk_atoms
 from tpopt.ir.walk import map_stage_tensors, stage_reads
+from tpopt.rewrite.numerics import Numerics
 from tpopt.store.records import Record, Records
 
 
@@ -141,15 +143,23 @@ def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     """Competitors for the same first value; a group comes after those that make what one of its members needs."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
-        groups.setdefault(candidate.produces[0].name if candidate.produces else candidate.name, []).append(candidate)
+        groups.setdefault(_home(candidate), []).append(candidate)
     home = {name: name for name in groups}  # what a kernel makes besides its first value has a group of its own, mostly
     for name, group in groups.items():
-        home.update({v.name: name for c in group for v in c.produces if v.name not in home})
+        made = (v.name for c in group if _home(c) != c.name for v in c.produces)
+        home.update({value: name for value in made if value not in home})
     order: TopologicalSorter[str] = TopologicalSorter()
     for name, group in groups.items():
         before = dict.fromkeys(home[v.name] for c in group for v in c.needs if v.name in home)
         order.add(name, *(b for b in before if b != name))
     return [groups[name] for name in order.static_order()]
+
+
+def _home(candidate: Candidate) -> str:
+    """What a candidate competes for: its first value. A wide value is at hand before its narrow one is widened."""
+    if not candidate.produces or (candidate.kind == CONVERT and candidate.numerics is Numerics.EXACT):
+        return candidate.name
+    return candidate.produces[0].name
 
 
 def _last_needs(groups: Sequence[Sequence[Candidate]]) -> list[list[str]]:

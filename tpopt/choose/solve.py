@@ -17,6 +17,7 @@ from ortools.sat.python import cp_model
 
 from tpopt.choose.candidate import Candidate, Price, Value
 from tpopt.choose.essential import essential_names
+from tpopt.choose.narrow import opposites
 from tpopt.errors import InvalidProgram
 
 UNITS_PER_US = 1000
@@ -53,18 +54,20 @@ def solve(
     prices: Mapping[str, Price],
     given: frozenset[Value],
     outputs: Sequence[Value],
-    spending: Spending | None = None,
+    spending: Sequence[Spending] = (),
 ) -> Solution:
-    """Picks the cheapest cover within the budget.
+    """Picks the cheapest cover within every budget.
 
     Raises :class:`InvalidProgram` naming an output that no candidate can produce, or when no cover fits the budget.
     """
     model = cp_model.CpModel()
     picks = [model.new_bool_var(f"c{k}") for k in range(len(candidates))]
     _covers(model, _Makers(candidates, picks, given), candidates, given, outputs)
-    if spending is not None:
-        amounts = [spending.amounts.get(c.name, 0) for c in candidates]
-        model.add(sum(a * p for a, p in zip(amounts, picks, strict=True) if a) <= spending.limit)
+    for budget in spending:
+        amounts = [budget.amounts.get(c.name, 0) for c in candidates]
+        model.add(sum(a * p for a, p in zip(amounts, picks, strict=True) if a) <= budget.limit)
+    for one, other in opposites(candidates):
+        model.add_at_most_one(picks[one], picks[other])
     weights = [round(_cost(c, prices[c.key]) * UNITS_PER_US) for c in candidates]
     model.minimize(sum(w * p for w, p in zip(weights, picks, strict=True)))
     for k, candidate in enumerate(candidates):

@@ -33,6 +33,9 @@ Records = Annotated[Path | None, typer.Option(help="File of measurements to read
 Pipeline = Annotated[
     str, typer.Option("--pipeline", "-p", help='A pipeline, or passes such as "fold-constants,dead-code".')
 ]
+Budget = Annotated[
+    str | None, typer.Option(help='What may be spent, such as "error<=2e-2".', show_default="as exact as the model")
+]
 Exclude = Annotated[
     list[str] | None, typer.Option(help="Modules that stay as they are, such as encoder.*; repeatable.")
 ]

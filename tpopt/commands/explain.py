@@ -34,6 +34,7 @@ def explain(
     no_gate: asked.NoGate = False,
     records: asked.Records = None,
     pipeline: asked.Pipeline = "default",
+    budget: asked.Budget = None,
     exclude: asked.Exclude = None,
     seed: asked.Seed = 0,
     trust: asked.Trust = False,
@@ -54,7 +55,7 @@ def explain(
         assert target is not None
         options = asked.options_of(
             effort=effort, choice=choice, kernels=kernels, tolerance=tolerance, strict=strict, no_verify=no_verify,
-            no_gate=no_gate, records=records, pipeline=pipeline, exclude=exclude, seed=seed,
+            no_gate=no_gate, records=records, pipeline=pipeline, budget=budget, exclude=exclude, seed=seed,
         )  # fmt: skip
         report = asked.compile_target(target, options, trust=trust).report
     if as_json:

@@ -34,6 +34,7 @@ def optimize(
     no_gate: asked.NoGate = False,
     records: asked.Records = None,
     pipeline: asked.Pipeline = "default",
+    budget: asked.Budget = None,
     exclude: asked.Exclude = None,
     seed: asked.Seed = 0,
     trust: asked.Trust = False,
@@ -48,7 +49,7 @@ def optimize(
     """
     options = asked.options_of(
         effort=effort, choice=choice, kernels=kernels, tolerance=tolerance, strict=strict, no_verify=no_verify,
-        no_gate=no_gate, records=records, pipeline=pipeline, exclude=exclude, seed=seed,
+        no_gate=no_gate, records=records, pipeline=pipeline, budget=budget, exclude=exclude, seed=seed,
     )  # fmt: skip
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")

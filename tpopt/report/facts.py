@@ -133,6 +133,29 @@ class DerivationRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParetoRow:
+    """One plan that was tried within a budget.
+
+    Attributes:
+        predicted_us: the sum of its kernels' prices.
+        predicted_error: relative L2 error of the worst output, from the errors of single values.
+        measured_error: the same on the plan itself, against float64; null where it was not run.
+        drop: how far the user's metric drops on the validation data; null where there is none.
+        weights_bytes: bytes of its constants.
+        status: ``admitted``, or ``refused`` by what was measured.
+        note: why it was refused.
+    """
+
+    predicted_us: float
+    predicted_error: float
+    measured_error: float | None
+    drop: float | None
+    weights_bytes: int | None
+    status: Literal["admitted", "refused"]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class VerificationRow:
     """The comparison of the plan with the original and with a reference in float64.
 

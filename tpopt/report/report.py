@@ -15,14 +15,15 @@ from tpopt.report.facts import (
     KernelRow,
     MemoryRow,
     OpaqueRow,
+    ParetoRow,
     PassRow,
     ResultRow,
     VerificationRow,
     Work,
 )
 
-SCHEMA_VERSION: Final = 1
-"""Raised whenever a key is added, changes its meaning or goes away."""
+SCHEMA_VERSION: Final = 2
+"""Raised whenever a key is added, changes its meaning or goes away; the version before is read too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,7 @@ class Report:
         derivations: chains of laws, where stages were derived anew.
         verification: the comparison with the original.
         memory: memory of one call.
+        pareto: the plans that were tried within a budget, from the exact one on; empty without a budget.
         choice: every decision, with what competed.
         original_share: share of the time that is spent in original operators, from 0 to 1.
         compile_seconds: wall-clock time of the compilation.
@@ -56,6 +58,7 @@ class Report:
     derivations: tuple[DerivationRow, ...] = ()
     verification: VerificationRow = field(default_factory=VerificationRow)
     memory: MemoryRow = field(default_factory=MemoryRow)
+    pareto: tuple[ParetoRow, ...] = ()
     choice: tuple[CoverRow, ...] = ()
     original_share: float = 1.0
     compile_seconds: float = 0.0
@@ -73,7 +76,9 @@ class Report:
             CorruptFile: ``data`` is no report, or one of another schema; the message names the place.
         """
         version = data.get("schema_version", SCHEMA_VERSION) if isinstance(data, Mapping) else SCHEMA_VERSION
-        if version != SCHEMA_VERSION:
+        if version == SCHEMA_VERSION - 1:
+            data = {**data, "pareto": [], "schema_version": SCHEMA_VERSION}
+        elif version != SCHEMA_VERSION:
             raise CorruptFile(f"schema_version is {version!r}, expected {SCHEMA_VERSION}; another tpopt wrote it")
         return decode_record(cls, data, "report")
 

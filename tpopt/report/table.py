@@ -22,7 +22,9 @@ _MIB: Final = 2**20
 
 def summary(report: Report) -> str:
     """Returns the whole table; a section without facts is left out."""
-    sections = (_work, _kinds, _slowest, opaque_operators, _passes, _derivations, _verification, _memory, _environment)
+    sections = (
+        _work, _kinds, _slowest, opaque_operators, _passes, _derivations, _pareto, _verification, _memory, _environment,
+    )  # fmt: skip
     texts = (f"{headline(report.result)}\n", *(section(report) for section in sections))
     return "\n".join(text for text in texts if text).rstrip("\n")
 
@@ -114,6 +116,18 @@ def _passes(report: Report) -> str:
 def _derivations(report: Report) -> str:
     rows = [(", ".join(d.cover), ", ".join(d.laws)) for d in report.derivations]
     return _listed(("derived", "laws"), rows)
+
+
+def _pareto(report: Report) -> str:
+    rows = [
+        (
+            number(p.predicted_us, 1), scientific(p.predicted_error), scientific(p.measured_error),
+            number(p.drop, 4), p.status, p.note or "-",
+        )
+        for p in report.pareto
+    ]  # fmt: skip
+    headers = ("plans within the budget (µs)", "predicted error", "measured error", "drop", "status", "note")
+    return _listed(headers, rows, right=headers[:4])
 
 
 def _listed(headers: tuple[str, ...], rows: Sequence[Sequence[str]], right: tuple[str, ...] = ()) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from support.generated import program, run
@@ -62,6 +64,29 @@ def planned(body: str, constants: tuple[str, ...] = ("w",), **inputs: torch.Tens
     found = plan_kernel(made, frozenset(constants), Processor(threads=2, matrix=True), matrix=True).products
     assert found is not None
     return found
+
+
+def stored(body: str, *names: str) -> str:
+    """The text with some tensors stored in bf16."""
+    for name in names:
+        body = re.sub(rf"\b{name}(\[[^\]]*\])", rf"f32({name}\1)", body)
+    return body
+
+
+@needs_unit
+@pytest.mark.parametrize("narrow", ["xw", "x", "w"])
+@pytest.mark.parametrize("constants", [("w",), ()], ids=["constant", "moving"])
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_bf16_needs_one_part(name: str, constants: tuple[str, ...], narrow: str):
+    body, inputs = CASES[name]
+    body = stored(body, *narrow)
+    inputs = {n: t.bfloat16() if n in narrow else t for n, t in inputs.items()}
+    assert [s.parts for s in (planned(body, constants, **inputs).left, planned(body, constants, **inputs).right)].count(
+        1
+    ) == len(narrow)
+    (want,) = to_torch(program(body, "y", **inputs))(*inputs.values())
+    (got,) = run(body, "y", constants, 2, matrix=True, **inputs)
+    assert (got - want).norm() <= 1e-6 * want.norm()
 
 
 @needs_unit

@@ -20,7 +20,7 @@ from tpopt.backend.generated.sizes import shape
 from tpopt.backend.native.launcher import launcher_status
 from tpopt.backend.native.loading import load_kernel
 from tpopt.errors import KernelBuildFailed
-from tpopt.ir import Read, Tensor, aten
+from tpopt.ir import Tensor, aten
 
 ENTRY: Final = "tpopt.backend.tvm.build:build_kernel"
 
@@ -104,8 +104,7 @@ class GeneratedKernel:
         values = {inputs[n].name: value.contiguous() for n, value in self._constants.items()}
         packs = [packed(p, values[p.read.tensor.name]) for p in plan.packs]
         if plan.products is not None:
-            parts = plan.products.constants
-            packs += [split(p, values[p.side.term.tensor.name]) for p in parts if isinstance(p.side.term, Read)]
+            packs += [split(p, values[p.side.read.tensor.name]) for p in plan.products.constants]
         self.packed_bytes += sum(p.numel() * p.element_size() for p in packs)
         reads: list[int | torch.Tensor] = [positions.get(t.name, values.get(t.name, -1)) for t in plan.reads]
         outs = range(len(self._moving), len(self._moving) + len(plan.outs))

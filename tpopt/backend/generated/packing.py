@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tpopt.backend.generated.parts import PARTS, TERMS, Parts
+from tpopt.backend.generated.parts import TERMS, Parts
 from tpopt.backend.generated.plan import Pack, Sweep
 from tpopt.backend.generated.sizes import extent, shape
 from tpopt.ir import FloorDiv, Index, Iter, Mod, Read, index
@@ -33,7 +33,7 @@ def _taken(read: Read, places: Mapping[Iter, Grid], sizes: tuple[int, ...], weig
 
 
 def split(parts: Parts, weight: torch.Tensor) -> torch.Tensor:
-    """The constant ``weight`` (float32) tile by tile as three bf16 parts of each element, ``uint16`` of its shape.
+    """The constant ``weight`` tile by tile as three bf16 parts of each float32, ``uint16`` of its shape; bf16 as it is.
 
     Part 0 is the number cut off after eight significant bits, parts 1 and 2 are what remains. An infinite number is its
     own part 0, and the others are zero.
@@ -53,12 +53,11 @@ def split(parts: Parts, weight: torch.Tensor) -> torch.Tensor:
     term = term + _along(np.arange(0, TERMS, 2, dtype=np.int64), axes - 3, axes)
     term = term + _along(np.arange(2, dtype=np.int64), axes - 1, axes)
     places[depth] = term
-    assert isinstance(side.term, Read)
-    values = _taken(side.term, places, sizes, weight)
+    values = _taken(side.read, places, sizes, weight).float()
     inside = torch.from_numpy(np.array(np.broadcast_to(term < extent(depth), sizes)))
     values = torch.where(inside, values, torch.zeros((), dtype=values.dtype))
     cut = []
-    for number in range(PARTS):
+    for number in range(side.parts):
         bits = values.view(torch.int32)
         cut.append((bits >> 16).to(torch.int16))
         rest = values - (bits & -0x10000).view(torch.float32)

@@ -8,7 +8,7 @@ from math import ceil, prod
 from typing import Final
 
 from tpopt.backend.generated.sizes import extent
-from tpopt.ir import Compute, Index, Iter, Reduce, Scalar, index
+from tpopt.ir import Cast, Compute, Const, DType, Index, Iter, Read, Reduce, Scalar, Select, index
 from tpopt.ir.interpret.terms import iters_of
 
 TILE: Final = 16
@@ -16,7 +16,7 @@ TILE: Final = 16
 TERMS: Final = 32
 """Terms of a sum that one product of tiles adds up."""
 PARTS: Final = 3
-"""bf16 numbers that hold a float32."""
+"""bf16 numbers that hold a float32; one that is bf16 already is its own only part."""
 LINE: Final = TERMS
 """bf16 numbers in a row of a tile: one cache line."""
 KEPT_BYTES: Final = 3 << 18
@@ -42,6 +42,18 @@ class Side:
     constant: bool
     left: bool
 
+    @cached_property
+    def parts(self) -> int:
+        """bf16 numbers that hold one of its elements."""
+        return 1 if is_bf16(self.term) else PARTS
+
+    @property
+    def read(self) -> Read:
+        """Where a constant factor comes from."""
+        read = self.term.value if isinstance(self.term, Cast) else self.term
+        assert isinstance(read, Read), "a constant factor is read as it is"
+        return read
+
     @property
     def tiles(self) -> int:
         """Tiles along the tile's loop; the last one may overlap the one before."""
@@ -66,15 +78,28 @@ class Side:
         blocks = ceil(extent(depth) / TERMS)
         if self.constant:
             outside = [self.tiles if i is self.tile else extent(i) for i in self.axes]
-            return (*outside, blocks, PARTS, self.size if self.left else TILE, LINE)
+            return (*outside, blocks, self.parts, self.size if self.left else TILE, LINE)
         sizes = [extent(i) for i in self.axes if i not in within]
         if self.left:
-            return (*sizes, _odd(blocks * PARTS) * LINE)
-        return (*sizes[:-1], blocks * PARTS * TILE, _odd(ceil(sizes[-1] / TILE)) * TILE)
+            return (*sizes, _odd(blocks * self.parts) * LINE)
+        return (*sizes[:-1], blocks * self.parts * TILE, _odd(ceil(sizes[-1] / TILE)) * TILE)
 
     def bytes(self, depth: Iter, within: tuple[Iter, ...] = ()) -> int:
         """Bytes of the parts."""
         return prod(self.shape(depth, within)) * (2 if self.left or self.constant else 4)
+
+
+def is_bf16(term: Scalar) -> bool:
+    """Whether every value of a float32 term is a bf16 number: one that was stored so, or zero where a guard says so."""
+    match term:
+        case Cast():
+            return term.value.dtype is DType.BF16
+        case Const():
+            return term.value == 0
+        case Select():
+            return is_bf16(term.inside) and is_bf16(term.outside)
+        case _:
+            return False
 
 
 def _odd(lines: int) -> int:

@@ -88,8 +88,8 @@ def _on_matrix_unit(
         raise KernelUnsupported("several stages in one kernel of the matrix unit")
     stage, steps = merged(stages[0], strides)
     products = on_matrix_unit(stage, constants, processor, strides | steps)
-    taken = frozenset(p.side.term for p in products.constants)
-    found = {t.name for t in _tensors(Work.of(stage), frozenset(r for r in taken if isinstance(r, Read)))}
+    taken = frozenset(p.side.read for p in products.constants)
+    found = {t.name for t in _tensors(Work.of(stage), taken)}
     reads = tuple(t for t in program.inputs if t.name in found)
     return KernelPlan(reads, program.outputs, (), strides=strides, steps=steps, products=products)
 

@@ -17,11 +17,11 @@ from typing import Final
 
 from tpopt.backend.generated.access import Access
 from tpopt.backend.generated.machine import Processor
-from tpopt.backend.generated.parts import TILE, Products, Side
+from tpopt.backend.generated.parts import TILE, Products, Side, is_bf16
 from tpopt.backend.generated.plan import Work
 from tpopt.backend.generated.sizes import extent
 from tpopt.errors import KernelUnsupported
-from tpopt.ir import Apply, Compute, Index, Iter, Lookup, Read, Reduce, Scalar, index
+from tpopt.ir import Apply, Cast, Compute, Index, Iter, Lookup, Read, Reduce, Scalar, index
 from tpopt.ir.bounds import interval
 from tpopt.ir.dtypes import DType
 from tpopt.ir.index import Atom, IndexLike, walk_atoms
@@ -142,7 +142,8 @@ def _side(
     """One factor, with its tiles along one of its own loops."""
     others = [i for i in own if i is not tile and extent(i) > 1]
     pair = tile if extent(tile) > height else others[-1] if others else None
-    constant = isinstance(term, Read) and term.tensor.name in constants and not _looks_up(term)
+    read = term.value if isinstance(term, Cast) and is_bf16(term) else term
+    constant = isinstance(read, Read) and read.tensor.name in constants and not _looks_up(read)
     axes = tuple(sorted(_free(term) - {depth}, key=lambda i: i.name))
     places = tuple(map(index, axes))
     if not constant:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from tvm import tirx
 
 from tpopt.backend.generated.access import lane_step
-from tpopt.backend.generated.parts import LINE, PARTS, TERMS, TILE, Side
+from tpopt.backend.generated.parts import LINE, TERMS, TILE, Side
 from tpopt.backend.generated.plan import Sweep, dense_strides
 from tpopt.backend.generated.sizes import extent
 from tpopt.backend.tvm.code import Code, Expr, Number, literal, minimum, scalar, splat, store
@@ -87,7 +87,7 @@ def cut(code: Code, memory: Memory, at: At, around: Mapping[Iter, Line]) -> None
 class _Cutter:
     def __init__(self, code: Code, memory: Memory, at: At) -> None:
         self._code, self._memory, self._at = code, memory, at
-        self._depth = memory.depth
+        self._depth, self._parts = memory.depth, memory.side.parts
         self._blocks, self._rest = divmod(extent(self._depth), TERMS)
 
     def write(self, around: Mapping[Iter, Line]) -> None:
@@ -112,19 +112,19 @@ class _Cutter:
         with self._code.loop(self._depth.name, self._blocks) as block:
             for half in (0, LANES) if self._blocks else ():
                 start = named(self._code, block * TERMS + half)
-                self._half(lines, start, base + block * (PARTS * LINE) + half, LANES)
+                self._half(lines, start, base + block * (self._parts * LINE) + half, LANES)
         for half in (0, LANES) if self._rest else ():
-            at = base + self._blocks * PARTS * LINE + half
+            at = base + self._blocks * self._parts * LINE + half
             self._half(lines, self._blocks * TERMS + half, at, min(LANES, self._rest - half))
 
     def _half(self, lines: Mapping[Iter, Line], start: Number, at: Number, active: int) -> None:
-        parts = [literal(0, "uint32", LANES)] * PARTS
+        parts = [literal(0, "uint32", LANES)] * self._parts
         if active > 0:
             mask = tail_mask(active, LANES) if active < LANES else None
             value = self._value({**lines, self._depth: Line(start, 1, LANES)}, self._depth, mask)
             if mask is not None:
                 value = self._code.bind(tirx.Select(mask, value, literal(0.0, "float32", LANES)))
-            parts = [upper(b) for b in three_parts(self._code, value)]
+            parts = [upper(b) for b in parts_of(self._code, value, self._parts)]
         for number, part in enumerate(parts):
             store(self._code, self._memory.buffer, at + number * LINE, tirx.Cast(f"uint16x{LANES}", part))
 
@@ -134,19 +134,19 @@ class _Cutter:
         if self._blocks:
             with self._code.loop("block", self._blocks) as block, self._code.loop("pair", TERMS // 2) as pair:
                 start = named(self._code, block * TERMS + pair * 2)
-                self._columns(lines, start, 2, named(self._code, base + (block * (PARTS * TILE) + pair) * row))
+                self._columns(lines, start, 2, named(self._code, base + (block * (self._parts * TILE) + pair) * row))
         for pair in range(TERMS // 2 if self._rest else 0):
-            at = named(self._code, base + (self._blocks * PARTS * TILE + pair) * row)
+            at = named(self._code, base + (self._blocks * self._parts * TILE + pair) * row)
             self._columns(lines, self._blocks * TERMS + 2 * pair, max(0, min(2, self._rest - 2 * pair)), at)
 
     def _columns(self, lines: Mapping[Iter, Line], start: Number, terms: int, base: Number) -> None:
         last = self._memory.side.axes[-1]
         with self._code.loop(last.name, -(-extent(last) // LANES)) as number:
             first = clamped(self._code, number, LANES, extent(last))
-            words = [literal(0, "uint32", LANES)] * PARTS
+            words = [literal(0, "uint32", LANES)] * self._parts
             for term in range(terms):
                 along = {**lines, self._depth: Line.of(start + term), last: Line(first, 1)}
-                bits = three_parts(self._code, self._value(along, last, None))
+                bits = parts_of(self._code, self._value(along, last, None), self._parts)
                 if term == 0:
                     words = [upper(b) for b in bits]
                 else:
@@ -161,19 +161,20 @@ class _Cutter:
         return self._code.bind(splat(evaluator.get(self._memory.side.term, (), ()), LANES))
 
 
-def three_parts(code: Code, value: Expr) -> list[Expr]:
+def parts_of(code: Code, value: Expr, count: int) -> list[Expr]:
     """A vector of float32 as bits whose upper halves are its parts."""
     found = []
-    for number in range(PARTS):
+    for number in range(count):
         bits = code.bind(tirx.reinterpret(f"uint32x{LANES}", value))
         found.append(bits)
+        if number == count - 1:
+            break
         rest = value - tirx.reinterpret(f"float32x{LANES}", tirx.bitwise_and(bits, literal(UPPER, "uint32", LANES)))
         if number == 0:  # an infinite number is its own first part, and nothing remains
             magnitude = tirx.bitwise_and(bits, literal(0x7FFFFFFF, "uint32", LANES))
             infinite = tirx.EQ(magnitude, literal(INFINITE, "uint32", LANES))
             rest = tirx.Select(infinite, literal(0.0, "float32", LANES), rest)
-        if number < PARTS - 1:
-            value = code.bind(rest)
+        value = code.bind(rest)
     return found
 
 

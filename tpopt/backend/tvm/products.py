@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tvm import tirx
 
-from tpopt.backend.generated.parts import PARTS, TERMS, TILE, Products, Side
+from tpopt.backend.generated.parts import TERMS, TILE, Products, Side
 from tpopt.backend.generated.plan import KernelPlan, Nest, Sweep, Work
 from tpopt.backend.generated.sizes import extent
 from tpopt.backend.tvm.code import Code, Expr, Number, differ, literal, load, minimum, splat, store
@@ -218,7 +218,8 @@ class ProductWriter:
         columns: Sequence[_Operand],
     ) -> None:
         loaded: dict[int, int] = {}
-        for parts in KEPT:
+        there = (rows[0].memory.side.parts, columns[0].memory.side.parts)
+        for parts in (p for p in KEPT if p[0] < there[0] and p[1] < there[1]):
             for first, part, operands, begin in (
                 (LEFT, parts[0], rows, starts[: len(rows)]),
                 (RIGHT, parts[1], columns, starts[len(rows) :]),
@@ -228,7 +229,7 @@ class ProductWriter:
                 loaded[first] = part
                 for n, (operand, start) in enumerate(zip(operands, begin, strict=True)):
                     memory = operand.memory
-                    at = start + block * (PARTS * memory.part) + part * memory.part
+                    at = start + block * (memory.side.parts * memory.part) + part * memory.part
                     unit.load(first + n, memory.buffer, at, memory.row_bytes)
             for i in range(len(rows)):
                 for j in range(len(columns)):
@@ -259,8 +260,8 @@ class ProductWriter:
                     store(code, sums, at, literal(0.0, "float32", LANES))
                     with self._terms(common, [rows[i]], [columns[j]], (0, self._products.blocks)) as ((a, b), block):
                         start = (
-                            a + block * (PARTS * rows[i].memory.part),
-                            b + block * (PARTS * columns[j].memory.part),
+                            a + block * (rows[i].memory.side.parts * rows[i].memory.part),
+                            b + block * (columns[j].memory.side.parts * columns[j].memory.part),
                         )
                         self._slowly((sums, at), (rows[i].memory, columns[j].memory), start, row)
 
@@ -272,10 +273,11 @@ class ProductWriter:
         with code.loop("pair", TERMS // 2) as pair:
             for term in (0, 1):
                 factor, column = literal(0.0, "float32"), literal(0.0, "float32", LANES)
-                for part in reversed(range(PARTS)):
+                for part in reversed(range(left.side.parts)):
                     place = starts[0] + part * left.part + row * (left.row_bytes // 2) + pair * 2 + term
                     bits = tirx.shift_left(tirx.Cast("uint32", load(left.buffer, place, 1)), tirx.const(16, "uint32"))
                     factor = factor + tirx.reinterpret("float32", bits)
+                for part in reversed(range(right.side.parts)):
                     column = column + self._column(right, starts[1] + part * right.part, pair, term)
                 value = splat(code.bind(factor), LANES) * column
                 store(code, sums, at, load(sums, at, LANES) + value)

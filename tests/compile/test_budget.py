@@ -1,0 +1,109 @@
+"""Compilations within a budget: what is promised holds on the finished program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+from support.small import Block, Residual
+from torch import nn
+
+import tpopt
+from tpopt.errors import UnknownName, UsageError
+
+torch.manual_seed(0)
+WIDE = nn.Sequential(nn.Linear(256, 512), nn.GELU(), nn.Linear(512, 512), nn.GELU(), nn.Linear(512, 10)).eval()
+X = torch.randn(64, 256)
+CASES = {
+    "perceptron": (WIDE, X),
+    "convolutions": (Residual().eval(), torch.randn(2, 3, 64, 64)),
+    "attention": (Block(64, 4).eval(), torch.randn(1, 48, 64)),
+}
+
+
+def error(model: nn.Module, fast: Callable[..., Any], x: torch.Tensor) -> float:
+    with torch.no_grad():
+        want = model.double()(x.double())
+        model.float()
+        return float((fast(x).double() - want).norm() / want.norm())
+
+
+def narrow_kernels(fast: tpopt.CompiledModel) -> list[str]:
+    return [k.name for k in fast.report.kernels if ".bf16" in k.name]
+
+
+@pytest.mark.parametrize("kernels", ["library", "all"])
+@pytest.mark.parametrize("name", CASES)
+def test_the_error_is_within_the_budget_and_the_layers_really_narrow(name: str, kernels: str, tmp_path: Any):
+    model, x = CASES[name]
+    options = {"gate": False, "effort": 30, "records": tmp_path / "r", "kernels": kernels}
+    fast = tpopt.compile(model, x, budget=tpopt.Budget(max_error=2e-2), **options)
+    assert fast.report.verification.passed
+    assert error(model, fast, x) <= 2e-2
+    if fast.report.pareto and fast.report.pareto[-1].status == "admitted":
+        row = fast.report.pareto[-1]
+        assert row.measured_error is not None
+        assert row.measured_error <= 2e-2
+        assert row.predicted_error <= 2e-2
+        assert narrow_kernels(fast)
+    assert fast.save(tmp_path / "m.tpg") is None
+    assert torch.equal(tpopt.load(tmp_path / "m.tpg")(x), fast(x))
+
+
+def test_without_a_budget_nothing_is_narrow(compiled: Callable[..., tpopt.CompiledModel]):
+    fast = compiled(WIDE, X, kernels="library")
+    assert not narrow_kernels(fast)
+    assert not fast.report.pareto
+    assert error(WIDE, fast, X) <= 2e-6
+
+
+@pytest.mark.parametrize("most", [1e-4, 1e-7])
+def test_a_budget_below_what_bf16_loses_leaves_the_exact_plan(most: float, compiled: Callable[..., Any]):
+    fast = compiled(WIDE, X, choice="measured", kernels="library", budget=f"error<={most}")
+    assert error(WIDE, fast, X) <= max(most, 2e-6)
+    assert not [r for r in fast.report.pareto if r.status == "admitted" and (r.measured_error or 1.0) > most]
+
+
+def test_a_metric_bounds_the_drop(compiled: Callable[..., Any]):
+    seen: list[Callable[..., Any]] = []
+
+    def loss(model: Callable[..., Any], data: Iterable[torch.Tensor]) -> float:
+        seen.append(model)
+        with torch.no_grad():
+            return float(sum((model(x) - WIDE(x)).norm() / WIDE(x).norm() for x in data))
+
+    data = [torch.randn(64, 256) for _ in range(3)]
+    budget = tpopt.Budget(max_drop=1e-4, metric=loss, higher_is_better=False)
+    fast = compiled(WIDE, X, choice="measured", kernels="library", budget=budget, validation=data)
+    assert loss(fast, data) <= 1e-4
+    assert seen[0] is WIDE
+    assert all(r.drop is not None and r.drop > 1e-4 for r in fast.report.pareto if r.status == "refused")
+
+
+def test_the_default_metric_is_agreement_with_the_labels(compiled: Callable[..., Any]):
+    labelled = [(torch.randn(64, 256), torch.randint(10, (64,))) for _ in range(2)]
+    fast = compiled(
+        WIDE, X, choice="measured", kernels="library", budget="drop<=1.0", validation=labelled, calibration=labelled
+    )
+    assert all(r.drop is not None for r in fast.report.pareto)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"budget": 3}, "budget"),
+        ({"budget": "drop<=0.1"}, "validation"),
+        ({"budget": "drop<=0.1", "validation": iter([X])}, "iterator"),
+        ({"budget": "error<=0.1", "calibration": [torch.randn(3, 256)]}, "calibration"),
+    ],
+)
+def test_what_cannot_be_held_is_refused(arguments: dict[str, Any], named: str, compiled: Callable[..., Any]):
+    with pytest.raises(UsageError, match=named):
+        compiled(WIDE, X, kernels="library", **arguments)
+
+
+def test_an_unknown_bound_is_refused():
+    with pytest.raises(UnknownName):
+        tpopt.compile(WIDE, X, budget="accuracy<=1")

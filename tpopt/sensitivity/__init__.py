@@ -1,0 +1,1 @@
+"""Sensitivity: how much a change of one value of a program moves what the program computes."""
