@@ -49,7 +49,8 @@ def test_an_impossible_value_is_refused_by_name(fields: dict[str, Any], named: s
 
 def test_no_drop_at_all_is_a_budget():
     assert Budget(max_drop=0).approximates
-    assert not Budget(weights_bytes=1).approximates
+    assert Budget(weights_bytes=1).approximates
+    assert not Budget().approximates
 
 
 @pytest.mark.parametrize("text", ["error=2e-2", "error<=", "error<=much", "latency<=3s", "", "error<=1e-2,error<=1e-3"])

@@ -65,8 +65,8 @@ class Budget:
 
     @property
     def approximates(self) -> bool:
-        """Whether accuracy may be spent."""
-        return self.max_error is not None or self.max_drop is not None
+        """Whether results may differ by more than rounding: where accuracy is bounded, or less memory is asked for."""
+        return any(v is not None for v in (self.max_error, self.max_drop, self.weights_bytes, self.peak_bytes))
 
     def limit(self, name: str, original: float) -> float | None:
         """Bytes that ``weights_bytes`` or ``peak_bytes`` allow a program whose original takes ``original``."""

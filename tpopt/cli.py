@@ -12,6 +12,7 @@ import tpopt
 from tpopt.commands.assign import assign
 from tpopt.commands.bisect import bisect
 from tpopt.commands.cache import cache
+from tpopt.commands.cost import cost
 from tpopt.commands.coverage import coverage
 from tpopt.commands.derive import derive
 from tpopt.commands.doctor import doctor
@@ -27,6 +28,7 @@ from tpopt.commands.replay import replay
 from tpopt.commands.report import report
 from tpopt.commands.repro import repro
 from tpopt.commands.run import run
+from tpopt.commands.tune import tune
 from tpopt.commands.verify import verify
 
 _FORWARD: Final[dict[str, Any]] = {
@@ -95,6 +97,8 @@ app.command()(assign)
 app.command()(coverage)
 app.command()(passes)
 app.command()(doctor)
+app.command()(tune)
+app.add_typer(cost, name="cost")
 app.add_typer(cache, name="cache")
 
 

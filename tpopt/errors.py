@@ -13,6 +13,7 @@
     ├── VerificationFailed    (ArithmeticError) 4   the optimized program does not agree with the original
     ├── KernelUnsupported     (TypeError)       1   algebra that no generated kernel computes
     ├── KernelBuildFailed     (RuntimeError)    1   a generated kernel that could not be built or loaded
+    ├── JobFailed             (RuntimeError)    1   work in a worker process or on a cluster that was given up
     ├── PerformanceRegression                   5   a comparison with a saved baseline got worse
     ├── CorruptFile           (ValueError)      6   a file that is damaged, forged, or not safe to open
     └── LimitExceeded         (RuntimeError)    7   a time, memory or size limit was reached
@@ -121,6 +122,10 @@ class KernelUnsupported(TpoptError, TypeError):
 
 class KernelBuildFailed(TpoptError, RuntimeError):
     """A generated kernel could not be built or loaded; the message says what failed and what to do."""
+
+
+class JobFailed(TpoptError, RuntimeError):
+    """A job of an executor raised, or crashed, hung or lost its worker too often; the message says which."""
 
 
 class PerformanceRegression(TpoptError):

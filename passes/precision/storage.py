@@ -45,10 +45,14 @@ class Storage:
         self._constants: dict[str, Array] = {}
         self._weights: set[str] = set()
         for program in programs:
-            changing = {a.target for a in program.aliases}
-            self._weights.update(w.name for w in program.weights)
-            self._constants.update((n, v) for n, v in program.constants.items() if n not in changing)
+            self.learn(program)
         self._made: dict[Tensor, Tensor] = {}
+
+    def learn(self, program: Program) -> None:
+        """Takes the weights of one more form in."""
+        changing = {a.target for a in program.aliases}
+        self._weights.update(w.name for w in program.weights)
+        self._constants.update((n, v) for n, v in program.constants.items() if n not in changing)
 
     def narrow(self, tensor: Tensor) -> Tensor:
         """The narrow value of a tensor; the tensor itself where it keeps its type."""

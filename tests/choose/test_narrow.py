@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from tpopt.choose.accuracy import UNITS, AccuracyBudget, exact_only
+from tpopt.choose.accuracy import AccuracyBudget
 from tpopt.choose.candidate import Candidate, Candidates, Price
-from tpopt.choose.choose import gather, solved
-from tpopt.choose.narrow import CONVERT, opposites, rounded
+from tpopt.choose.choose import Choice, gather, solved
+from tpopt.choose.narrow import CONVERT, rounded
 from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import DType, Program
 from tpopt.passes.precision.storage import Storage
@@ -48,7 +48,7 @@ def test_every_library_kernel_has_a_twin_and_every_value_two_conversions():
     assert ("input", "input.bf16") in pairs
     assert ("input.bf16", "input") not in pairs  # it is there anyway
     assert {("relu", "relu.bf16"), ("relu.bf16", "relu")} <= pairs
-    assert len(list(opposites(found.admitted))) * 2 + 1 == len(pairs)
+    assert all(found.wide[n] == n.removesuffix(".bf16") for pair in pairs for n in pair if n.endswith(".bf16"))
     assert {t.name for t in found.weights} == {f"_{n}.weight.bf16" for n in (0, 2, 4)}
     assert all(t.dtype is DType.BF16 for t in found.weights)
 
@@ -59,23 +59,37 @@ def test_labels_say_what_rounds():
         assert (c.numerics is Numerics.APPROXIMATE) == bool(rounded(c, storage))
 
 
-@pytest.mark.parametrize(("limit", "narrow"), [(0.0, 0), (1e9, 3)])
+def within(
+    limit: float, prices_: dict[str, Price], offer: tuple[Traced, Program, Candidates, Storage]
+) -> Choice | None:
+    found_, form, found, storage = offer
+
+    def priced(price: float) -> Choice:
+        penalties = accuracy.penalties(found.admitted, price)
+        return solved(found_.original, [form], found, prices_, approximate=True, penalties=penalties)
+
+    accuracy = budget(storage)
+    return accuracy.cheapest(limit, priced, 50.0)
+
+
+@pytest.mark.parametrize(("limit", "narrow"), [(0.5, 0), (1e9, 3)])
 def test_a_budget_decides_between_them(limit: float, narrow: int):
-    found_, form, found, storage = offered()
-    rows = budget(storage).rows(found.admitted, limit)
-    choice = solved(found_.original, [form], found, prices(found, narrow=1.0), rows)
+    offer = offered()
+    choice = within(limit, prices(offer[2], narrow=1.0), offer)
+    assert choice is not None
     picked = [c for c in choice.solution.picked if c.kind == "onednn" and c.name.endswith(".bf16")]
     assert len(picked) == narrow
     assert choice.plan.program.validate()
 
 
 def test_the_dearest_layer_is_narrow_where_the_budget_has_room_for_one():
-    found_, form, found, storage = offered()
+    offer = offered()
+    found = offer[2]
     cost = prices(found, narrow=9.0)
     cost |= {c.key: Price(1.0) for c in found.admitted if c.name.startswith("tanh:linear") and c.name.endswith("bf16")}
     cost |= {c.key: Price(10.0) for c in found.admitted if c.kind == "original"}
-    rows = budget(storage).rows(found.admitted, 3.1)  # a weight, its input and its result
-    choice = solved(found_.original, [form], found, cost, rows)
+    choice = within(3.1, cost, offer)  # a weight, its input and its result
+    assert choice is not None
     names = [c.name for c in choice.solution.picked if c.kind == "onednn" and c.name.endswith(".bf16")]
     assert names == [n for n in names if n.startswith("tanh:linear")]
     assert len(names) == 1
@@ -83,9 +97,7 @@ def test_the_dearest_layer_is_narrow_where_the_budget_has_room_for_one():
 
 def test_nothing_approximate_is_chosen_without_a_budget():
     found_, form, found, _ = offered()
-    choice = solved(
-        found_.original, [form], found, prices(found, narrow=0.001, convert=0.001), [exact_only(found.admitted)]
-    )
+    choice = solved(found_.original, [form], found, prices(found, narrow=0.001, convert=0.001))
     assert all(c.numerics is not Numerics.APPROXIMATE for c in choice.solution.picked)
     assert all(".bf16" not in t.name for t in choice.plan.program.tensors.values())
 
@@ -97,7 +109,7 @@ def test_errors_add_up_and_what_cannot_be_measured_is_refused():
     fused = next(c for c in found.admitted if c.name.startswith("relu:linear") and c.name.endswith(".bf16"))
     assert accuracy.of(fused) == (4.0, 2.5)
     assert accuracy.predicted([fused]) == 4.0
-    assert [r.amounts[fused.name] for r in accuracy.rows([fused], 8.0)] == [UNITS // 2, UNITS * 5 // 16]
+    assert accuracy.penalties([fused], 8.0) == {fused.name: 32.0}
     accuracy.measured(found)
     assert fused in found.admitted
     assert not [c for c in found.admitted if "_2.weight.bf16" in rounded(c, storage)]

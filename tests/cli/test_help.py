@@ -8,8 +8,10 @@ import pytest
 from support.cli import Run
 
 COMMANDS = """
-    optimize explain run inspect verify bisect repro report bench derive replay remat pack assign coverage passes doctor cache
+    optimize explain run inspect verify bisect repro report bench derive replay remat pack assign
+    coverage passes doctor tune cost cache
 """.split()
+COST = [f"cost {name}" for name in ("collect", "train", "evaluate", "transfer")]
 IN_A_PROCESS = """
 import json, sys
 from tpopt.cli import main
@@ -39,7 +41,7 @@ def test_no_summary_of_a_command_is_cut(run: Run, monkeypatch: pytest.MonkeyPatc
     assert "..." not in run("--help").out.partition("Commands:\n")[2]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS[:-1], "cache status", "cache clear"])
+@pytest.mark.parametrize("command", [*COMMANDS[:-2], *COST, "cache status", "cache clear"])
 def test_every_command_has_json(command: str, run: Run):
     assert "--json" in run(*command.split(), "--help").out
 

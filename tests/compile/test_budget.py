@@ -11,7 +11,8 @@ from support.small import Block, Residual
 from torch import nn
 
 import tpopt
-from tpopt.errors import UnknownName, UsageError
+from tpopt.errors import LimitExceeded, UnknownName, UsageError
+from tpopt.ir import DType
 
 torch.manual_seed(0)
 WIDE = nn.Sequential(nn.Linear(256, 512), nn.GELU(), nn.Linear(512, 512), nn.GELU(), nn.Linear(512, 10)).eval()
@@ -30,15 +31,18 @@ def error(model: nn.Module, fast: Callable[..., Any], x: torch.Tensor) -> float:
         return float((fast(x).double() - want).norm() / want.norm())
 
 
-def narrow_kernels(fast: tpopt.CompiledModel) -> list[str]:
-    return [k.name for k in fast.report.kernels if ".bf16" in k.name]
+def approximations(fast: tpopt.CompiledModel) -> list[str]:
+    """Values of the plan that are stored in bf16, and factors of weights."""
+    assert fast.plan is not None
+    tensors = fast.plan.program.tensors.values()
+    return [t.name for t in tensors if t.dtype is DType.BF16 or ".low_rank" in t.name or ".block_train" in t.name]
 
 
 @pytest.mark.parametrize("kernels", ["library", "all"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_error_is_within_the_budget_and_the_layers_really_narrow(name: str, kernels: str, tmp_path: Any):
     model, x = CASES[name]
-    options = {"gate": False, "effort": 30, "records": tmp_path / "r", "kernels": kernels}
+    options = {"gate": False, "effort": 10, "records": tmp_path / "r", "kernels": kernels}
     fast = tpopt.compile(model, x, budget=tpopt.Budget(max_error=2e-2), **options)
     assert fast.report.verification.passed
     assert error(model, fast, x) <= 2e-2
@@ -47,14 +51,14 @@ def test_the_error_is_within_the_budget_and_the_layers_really_narrow(name: str, 
         assert row.measured_error is not None
         assert row.measured_error <= 2e-2
         assert row.predicted_error <= 2e-2
-        assert narrow_kernels(fast)
+        assert approximations(fast)
     assert fast.save(tmp_path / "m.tpg") is None
     assert torch.equal(tpopt.load(tmp_path / "m.tpg")(x), fast(x))
 
 
 def test_without_a_budget_nothing_is_narrow(compiled: Callable[..., tpopt.CompiledModel]):
     fast = compiled(WIDE, X, kernels="library")
-    assert not narrow_kernels(fast)
+    assert not approximations(fast)
     assert not fast.report.pareto
     assert error(WIDE, fast, X) <= 2e-6
 
@@ -107,3 +111,46 @@ def test_what_cannot_be_held_is_refused(arguments: dict[str, Any], named: str, c
 def test_an_unknown_bound_is_refused():
     with pytest.raises(UnknownName):
         tpopt.compile(WIDE, X, budget="accuracy<=1")
+
+
+def planted(rank: int) -> nn.Sequential:
+    """A perceptron whose wide layer has a rank that is known, but for a little noise."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(256, 512), nn.Tanh(), nn.Linear(512, 512), nn.Tanh(), nn.Linear(512, 16))
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            rows, columns = layer.weight.shape
+            low = torch.randn(rows, rank) @ torch.randn(rank, columns) / (rank * columns) ** 0.5
+            layer.weight.copy_(low + 1e-5 * torch.randn(rows, columns))
+    return model.eval()
+
+
+def structures(fast: tpopt.CompiledModel) -> set[str]:
+    return {k.name.partition(".")[2].partition(".")[0] for k in fast.report.kernels if "low_rank" in k.name}
+
+
+def test_a_planted_rank_is_found_within_the_budget(compiled: Callable[..., Any]):
+    model = planted(16)
+    fast = compiled(
+        model, torch.randn(512, 256), choice="measured", kernels="library", budget="weights<=0.3x,error<=1e-2"
+    )
+    x = torch.randn(512, 256)
+    assert error(model, fast, x) <= 1e-2
+    assert structures(fast)
+    row = fast.report.pareto[-1]
+    assert row.status == "admitted"
+    assert row.weights_bytes is not None
+    assert row.weights_bytes <= 0.3 * sum(p.numel() * 4 for p in model.parameters())
+
+
+def test_half_of_the_bytes_are_kept_with_the_least_error(compiled: Callable[..., Any]):
+    fast = compiled(WIDE, X, choice="measured", kernels="library", budget="weights<=0.51x")
+    assert error(WIDE, fast, X) <= 1e-2
+    assert fast.report.pareto[-1].weights_bytes <= 0.51 * sum(p.numel() * 4 for p in WIDE.parameters())
+
+
+def test_what_is_not_feasible_names_the_nearest_value(compiled: Callable[..., Any]):
+    with pytest.raises(LimitExceeded, match=r"weights_bytes=[\d,]+"):
+        compiled(WIDE, X, choice="measured", kernels="library", budget="weights<=0.001x,error<=1e-2")
+    with pytest.raises(LimitExceeded, match="a call takes"):
+        compiled(WIDE, X, choice="measured", kernels="library", gate=True, budget="latency<=0.000001ms")

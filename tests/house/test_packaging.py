@@ -72,6 +72,8 @@ def test_the_wheel_holds_every_module_and_the_typing_marks_and_nothing_else(whee
     folders = {package: package.replace(".", "/") for package in MAPPED}
     wanted = {f"{inside}/py.typed" for inside in folders.values()} | {
         "tpopt/_saved/operators.txt",
+        "tpopt/cost_models/default.json",
+        "tpopt/cost_models/default.safetensors",
         *(f"tpopt/backend/native/{name}.c" for name in ("annealer", "launcher", "packer")),
     }
     for package, home in MAPPED.items():

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from math import ceil, log2
 from typing import TYPE_CHECKING, Final
 
+from tpopt._compile.bounds import holding, weights_of
 from tpopt._compile.check import verify_plan
 from tpopt._compile.derivations import all_proved
 from tpopt._compile.metric import Judge
 from tpopt.choose.accuracy import AccuracyBudget, Errors
 from tpopt.choose.choose import Choice, solved
-from tpopt.errors import InvalidProgram, VerificationFailed
+from tpopt.errors import InvalidProgram, LimitExceeded, VerificationFailed
 from tpopt.ir import Kernel
 from tpopt.ir.aten import torch_dtype
+from tpopt.ir.walk import stage_reads
 from tpopt.log import record
 from tpopt.passes.precision.storage import Storage
 from tpopt.report import ParetoRow
@@ -30,13 +32,19 @@ from tpopt.runtime.compiled import Specialization, State
 from tpopt.sensitivity.output_error import OutputErrors
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from tpopt._compile.attempt import Attempt
-    from tpopt.choose.candidate import Candidate
+    from tpopt.backend.binding import Binder
+    from tpopt.choose.candidate import Candidate, Candidates
 
 SPARE: Final = 0.9
 """Aim at this part of the admitted error: predictions are first-order."""
 MEASURING_SHARE: Final = 0.3
 """Part of the time that is left which measuring the errors of values may take."""
+LEAST_SECONDS: Final = 5.0
+WORTH: Final = 0.01
+"""Where memory alone is bounded, an error of this size counts as much as all the time that the model takes."""
 FURTHER: Final = 3
 """Plans tried beyond what a bisection over the values takes."""
 
@@ -57,7 +65,7 @@ def approximated(attempt: Attempt, special: Specialization, state: State) -> Fou
     """
     exact = attempt.choice
     assert exact is not None
-    accuracy = accuracy_of(attempt, exact, special)
+    accuracy = accuracy_of(attempt, exact)
     accuracy.measured(exact.found)
     levels = sorted({e for errors in accuracy.known.values() if errors for e in [max(errors)]})
     if not levels:
@@ -65,24 +73,50 @@ def approximated(attempt: Attempt, special: Specialization, state: State) -> Fou
     return _Search(attempt, special, state, exact, accuracy, list(accumulate(levels))).run()
 
 
-def accuracy_of(attempt: Attempt, exact: Choice, special: Specialization) -> AccuracyBudget:
-    """The errors of narrow values, measured on the example inputs and the calibration data."""
+def errors_of(attempt: Attempt, found: Candidates, binder: Binder) -> OutputErrors:
+    """What measures errors on the example inputs and the calibration data, for a part of the time that is left."""
     assert attempt.traced is not None
-    until = time.perf_counter() + MEASURING_SHARE * max(attempt.deadline - time.perf_counter(), 0.0)
-    stages = [c.stage for c in exact.found.admitted if _measures(c)]
-    errors = OutputErrors(attempt.traced.original, stages, special.binder, attempt.sizes, attempt.samples, until)
+    share = MEASURING_SHARE * (attempt.deadline - time.perf_counter())
+    stages = [c.stage for c in found.admitted if _measures(c)]
+    until = time.perf_counter() + max(share, LEAST_SECONDS)
+    return OutputErrors(attempt.traced.original, stages, binder, attempt.sizes, attempt.samples, until)
+
+
+def accuracy_of(attempt: Attempt, exact: Choice) -> AccuracyBudget:
+    """The errors of narrow values and of factorized weights."""
+    errors, factors = attempt.errors, attempt.factors
+    assert errors is not None
+    assert factors is not None
+    narrow = {name for storage in attempt.storages for name in storage.origin}
+    known = set(errors.kernels)
+    errors.extend([c.stage for c in exact.found.admitted if _measures(c, narrow) and c.stage not in known])
+    errors.deadline = max(errors.deadline, time.perf_counter() + LEAST_SECONDS)
 
     def measure(name: str, storage: Storage) -> Errors | None:
         dtype = torch_dtype(storage.dtype)
         return errors.of(storage.origin[name], lambda t: t.to(dtype).to(t.dtype))
 
-    return AccuracyBudget(attempt.storages, measure)
+    return AccuracyBudget(attempt.storages, measure, dict(factors.errors))
 
 
-def _measures(candidate: Candidate) -> bool:
-    """Whether a kernel may stand for the algebra between values: exact, and of a library."""
-    exact = candidate.numerics is not Numerics.APPROXIMATE
-    return exact and isinstance(candidate.stage, Kernel) and candidate.kind not in ("layout", "generated")
+def label_approximations(attempt: Attempt, found: Candidates) -> None:
+    """Labels whatever reads a constant that approximates another."""
+    names = {} if attempt.factors is None else attempt.factors.errors
+    wide = {n: t.name for s in attempt.storages for n, t in s.origin.items()}
+    if names:
+        found.admitted = [
+            replace(c, numerics=Numerics.APPROXIMATE)
+            if any(wide.get(t.name, t.name) in names for t in stage_reads(c.stage))
+            else c
+            for c in found.admitted
+        ]
+
+
+def _measures(candidate: Candidate, narrow: Container[str] = ()) -> bool:
+    """Whether a kernel may stand for the algebra between values: of a library, on values that are not narrow."""
+    if not isinstance(candidate.stage, Kernel) or candidate.kind in ("layout", "convert", "generated"):
+        return False
+    return not any(t.name in narrow for t in (*stage_reads(candidate.stage), *candidate.stage.outs))
 
 
 class _Search:
@@ -100,56 +134,76 @@ class _Search:
         self._best: Found | None = None
         self._rows: list[ParetoRow] = []
         self._judge = Judge.of(attempt)
+        free = attempt.budget.max_error is None and attempt.budget.max_drop is None
+        self._least_price = exact.solution.total_us / WORTH**2 if free else 0.0
+        self._holding = holding(attempt, exact.found, special.binder.weights)
 
     def run(self) -> Found | None:
-        """Tries the whole budget, then bisects over the levels."""
-        budget, tried = self._attempt.budget, 0
-        most = ceil(log2(len(self._levels) + 1)) + FURTHER
-        low, limit = 0.0, self._levels[-1]
-        if budget.max_error is not None:
-            limit = min(limit, (SPARE * budget.max_error) ** 2)
-        proved = self._attempt.verification
-        while tried < most and limit > low and (tried == 0 or time.perf_counter() < self._attempt.deadline):
-            tried += 1
+        """Tries the whole budget; where it fails, bisects over the levels between what failed and what did not."""
+        budget, levels = self._attempt.budget, self._levels
+        limit = float("inf") if budget.max_error is None else (SPARE * budget.max_error) ** 2
+        low, high = 0, len(levels) + 1  # levels[:low] are admitted together, levels[:high] are not
+        for tried in range(ceil(log2(len(levels) + 1)) + FURTHER):
+            if tried and time.perf_counter() > self._attempt.deadline:
+                break
             choice = self._choice(limit)
-            if choice is None or self._picks_nothing(choice):
+            if choice is None and not tried and self._holding is not None:
+                raise self._too_small()
+            error = None if choice is None else self._admitted(choice, limit)
+            if error is None and not tried:
                 break
-            error = self._admitted(choice, limit)
-            if error is None:
-                assert self._best is not None
-                proved, low = self._attempt.verification, limit
+            place = bisect_right(levels, limit)
+            low, high = (max(low, place), high) if error is None else (low, min(high, place))
+            if high - low <= 1:
                 break
-            limit = self._less(limit, error)
-        self._attempt.verification = proved
+            limit = self._next(low, high, limit, error)
         if self._best is not None:
             self._best.rows = self._rows
         return self._best
 
-    def _less(self, limit: float, error: float) -> float:
-        """A smaller sum to spend: by the ratio of the errors where they say enough, else half of the levels."""
-        budget = self._attempt.budget
-        position = bisect_right(self._levels, limit)
-        halved = self._levels[position // 2 - 1] if position >= 2 else 0.0
-        if budget.max_error is not None and error > budget.max_error:
-            return min(limit * (SPARE * budget.max_error / error) ** 2, limit / 2)
-        return halved
+    def _next(self, low: int, high: int, limit: float, error: float | None) -> float:
+        """The next sum to try: by the ratio of the errors where that says enough, else in the middle."""
+        most = self._attempt.budget.max_error
+        if error is not None and most is not None and error > most:
+            guess = limit * (SPARE * most / error) ** 2
+            if low < bisect_right(self._levels, guess) < high:
+                return guess
+        return self._levels[max((low + high) // 2 - 1, 0)]
 
     def _choice(self, limit: float) -> Choice | None:
-        exact, traced = self._exact, self._attempt.traced
-        assert traced is not None
-        rows = self._accuracy.rows(exact.found.admitted, limit)
+        choice = self._accuracy.cheapest(limit, self._priced, self._exact.solution.total_us)
+        return choice if choice and all_proved(self._attempt.history, choice.solution.picked) else None
+
+    def _too_small(self) -> LimitExceeded:
+        """The error where no plan has so few bytes of constants within the budget for accuracy."""
+        assert self._holding is not None
+        limit, self._holding = self._holding.limit, replace(self._holding, limit=float("inf"), price=1.0)
+        self._least_price = 0.0
+        least = self._priced(0.0)
+        found = "none" if least is None else f"{weights_of(least.plan, self._special.binder.weights):,}"
+        return LimitExceeded(
+            f"budget {self._attempt.budget}: no plan has constants of {limit:,.0f} bytes or fewer; the least that is "
+            f"feasible is weights_bytes={found}"
+        )
+
+    def _priced(self, price: float) -> Choice | None:
+        exact, attempt = self._exact, self._attempt
+        assert attempt.traced is not None
+        penalties = self._accuracy.penalties(exact.found.admitted, price + self._least_price)
+        original, forms = attempt.traced.original, attempt.forms
         try:
-            choice = solved(traced.original, self._attempt.forms, exact.found, exact.prices, rows)
+            return solved(
+                original, forms, exact.found, exact.prices, approximate=True, penalties=penalties, holding=self._holding
+            )
         except InvalidProgram:
             return None
-        return choice if all_proved(self._attempt.history, choice.solution.picked) else None
-
-    def _picks_nothing(self, choice: Choice) -> bool:
-        return all(c.numerics is not Numerics.APPROXIMATE for c in choice.solution.picked)
 
     def _admitted(self, choice: Choice, limit: float) -> float | None:
         """``None`` when the plan holds the budget, and is the best then; else its error."""
-        attempt, old = self._attempt, self._special
+        attempt, old, before = self._attempt, self._special, self._attempt.verification
+        exact = all(c.numerics is not Numerics.APPROXIMATE for c in choice.solution.picked)
+        if exact and self._holding is None:
+            return None  # the exact plan is there already
         special = Specialization(choice.plan, old.binder, old.signature, old.states, old.guard)
         attempt.choice, predicted = choice, self._accuracy.predicted(choice.solution.picked) ** 0.5
         drop, problem = None, ""
@@ -165,11 +219,13 @@ class _Search:
         self._rows.append(
             ParetoRow(
                 predicted_us=choice.solution.total_us, predicted_error=predicted, measured_error=measured, drop=drop,
-                weights_bytes=None, status="refused" if problem else "admitted", note=problem,
+                weights_bytes=weights_of(choice.plan, old.binder.weights),
+                status="refused" if problem else "admitted", note=problem,
             )
         )  # fmt: skip
         record("approximate", "tried", limit=limit, predicted=predicted, measured=measured, problem=problem)
         if problem:
+            attempt.verification = before
             return measured
         self._best = Found(choice, special)
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from tpopt._compile.factorize import Factors
 from tpopt.backend.plan import Plan
 from tpopt.budget import Budget
 from tpopt.choose.choose import Choice
@@ -21,6 +22,7 @@ from tpopt.passes.precision.storage import Storage
 from tpopt.report import ParetoRow, VerificationRow
 from tpopt.rewrite import Timing, Trace
 from tpopt.runtime.compiled import Specialization, State
+from tpopt.sensitivity.output_error import OutputErrors
 
 _SHARE: Mapping[str, float] = MappingProxyType(
     {"trace": 0.0, "clean up": 0.2, "choose": 0.3, "verify": 0.6, "race": 0.9}
@@ -49,6 +51,8 @@ class Attempt:
     plain: Choice | None = None
     storages: tuple[Storage, ...] = ()
     samples: list[dict[str, torch.Tensor]] = field(default_factory=list)
+    errors: OutputErrors | None = None
+    factors: Factors | None = None
     pareto: tuple[ParetoRow, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     verification: VerificationRow | None = None

@@ -5,25 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-from tpopt._compile.approximate import approximated
+from tpopt._compile.approximate import approximated, errors_of, label_approximations
 from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
 from tpopt._compile.derivations import all_proved, without_derivations
+from tpopt._compile.factorize import factors_of, fragment
 from tpopt._compile.samples import samples_of
 from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
 from tpopt.backend.generated.binding import build_all
-from tpopt.backend.generated.candidates import drop_twins
+from tpopt.backend.generated.candidates import KIND as GENERATED
 from tpopt.backend.machine import machine_fingerprint, measured_balance, synchronizer
 from tpopt.backend.profile import Profiler
-from tpopt.choose.accuracy import exact_only
-from tpopt.choose.candidate import Candidates
+from tpopt.choose.candidate import Candidate, Candidates
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.models import cost_model
@@ -43,6 +44,8 @@ from tpopt.runtime.guards import InputGuard
 from tpopt.store.records import Records
 
 MAX_SPECIALIZATIONS = 8
+BUILDING_SHARE = 0.5
+"""Part of the time that is left when candidates are known which building kernels may take."""
 MAX_CHOICES = 3
 """Further choices after one that verification turned down for its accuracy; the last is the plan of originals."""
 
@@ -153,13 +156,13 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
     )
     attempt.progress("choose")
     inputs = dict(zip((t.name for t in guard.inputs), tensors, strict=True))
+    attempt.samples = samples_of(attempt, inputs, state)
     attempt.choice = _choose(attempt, traced, binder, inputs, state, sizes)
     if not all_proved(attempt.history, attempt.choice.solution.picked):
         attempt.forms = without_derivations(attempt.forms)
         attempt.choice = _choose(attempt, traced, binder, inputs, state, sizes)
     signature = Signature(traced.in_spec, traced.out_spec, traced.inputs, traced.fixed, traced.outputs)
     special = Specialization(attempt.choice.plan, binder, signature, traced.states, guard)
-    attempt.samples = samples_of(attempt, inputs, state)
     special.bind(sizes, strides_of(tensors))  # what cannot be bound is found out now, not by the first call
     return special, state
 
@@ -187,25 +190,26 @@ def _choose(
     options = attempt.options
     device = device_of(traced, attempt.args)
     attempt.storages = _storages(attempt, device)
-    found = gather(traced.original, attempt.forms, options.exclude, device.type, options.kernels, attempt.storages)
+    measured = options.choice == "measured"
+    further = partial(_approximations, attempt, binder) if attempt.storages else None
+    found = gather(
+        traced.original, attempt.forms, options.exclude, device.type, options.kernels,
+        storages=attempt.storages, certain=measured, further=further,
+    )  # fmt: skip
     binder.weights |= {t.name: from_numpy(v, t.dtype).to(device) for t, v in found.weights.items()}
+    label_approximations(attempt, found)
     if options.strict:
         _keep_non_finite(found)
-    measured = options.choice == "measured"
-    if measured:
-        drop_twins(found)
-    if measured and options.kernels != "library":
-        build_all((planned(c) for c in found.admitted), 0.5 * max(attempt.deadline - time.perf_counter(), 0.0))
     records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
     profiler = Profiler(values, binder, synchronizer(device)) if measured else None
     priced = cost_model(options.cost_model, measured_balance(device, records) if measured else Balance())
     model = ModelPrices(traced.algebra, attempt.sizes, priced)
+    if measured and options.kernels != "library":
+        _build(found, model, BUILDING_SHARE * max(attempt.deadline - time.perf_counter(), 0.0))
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
-    chosen = choose(
-        traced.original, attempt.forms, found, pricer, options.kernels, lambda left: (exact_only(left.admitted),)
-    )
+    chosen = choose(traced.original, attempt.forms, found, pricer, options.kernels)
     record(
         "choose",
         "chosen",
@@ -215,6 +219,31 @@ def _choose(
     )
     attempt.plain = only_originals(traced.original, found, chosen.prices)
     return chosen
+
+
+def _approximations(attempt: Attempt, binder: Binder, found: Candidates) -> tuple[Sequence[Program], Sequence[Program]]:
+    """Forms with factorized weights, and their new parts."""
+    attempt.errors = errors_of(attempt, found, binder)
+    attempt.factors = factors_of(attempt, attempt.errors)
+    for storage in attempt.storages:
+        for form in attempt.factors.forms:
+            storage.learn(form)
+    return attempt.factors.forms, [fragment(f, attempt.forms[0]) for f in attempt.factors.forms]
+
+
+def _build(found: Candidates, model: ModelPrices, seconds: float) -> None:
+    """Builds the kernels, those first that are expected to matter most; refuses what there was no time for."""
+
+    def weight(candidate: Candidate) -> float:
+        approximate = candidate.numerics is Numerics.APPROXIMATE  # what a budget was named for
+        return model.price(candidate) * (2.0 if approximate else 1.0)
+
+    made = sorted((c for c in found.admitted if c.kind == GENERATED), key=weight, reverse=True)
+    late = build_all((planned(c) for c in made), seconds)
+    lost = {c for c in made if planned(c) in late}
+    for candidate in (c for c in found.admitted if c in lost):
+        found.refuse(candidate.name, candidate.kind, candidate.covers, "the effort left no time to build it")
+    found.admitted = [c for c in found.admitted if c not in lost]
 
 
 def _storages(attempt: Attempt, device: torch.device) -> tuple[Storage, ...]:

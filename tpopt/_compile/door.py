@@ -12,6 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from tpopt._compile.attempt import Attempt, Built
+from tpopt._compile.bounds import nothing_within, problems
 from tpopt._compile.build import build, device_of
 from tpopt._compile.gate import race
 from tpopt._compile.record import report_of
@@ -55,6 +56,7 @@ def compile(  # noqa: A001 - the public name
 
     Raises:
         UsageError: an argument is of a wrong kind; UnknownName for an option that does not exist.
+        LimitExceeded: no plan keeps the budget's bounds on memory; the message says what the nearest one takes.
     """
     chosen = Options.of(options, overrides)
     if not isinstance(model, torch.nn.Module):
@@ -87,11 +89,7 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
         built = attempt.built
         assert built is not None
         attempt.progress("race")
-        result = (
-            race(attempt, built)
-            if attempt.options.gate
-            else ResultRow(status="optimized", reason="not raced: gate=False")
-        )
+        result = race(attempt, built) if attempt.options.gate else _not_raced(attempt, built)
     except (UnsupportedModel, UnsupportedInput, InvalidProgram) as error:
         return ResultRow(status="original", reason=str(error)), None
     except VerificationFailed as error:
@@ -105,6 +103,13 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
     chosen = attempt.built or built
     chosen.specialization.binder.keep_only((s.stage for s in chosen.plan.steps), attempt.sizes)
     return result, chosen.callable
+
+
+def _not_raced(attempt: Attempt, built: Built) -> ResultRow:
+    broken = problems(attempt, built)
+    if broken:
+        raise nothing_within(attempt, broken)
+    return ResultRow(status="optimized", reason="not raced: gate=False")
 
 
 def _writer(attempt: Attempt, done: Built | None, report: Report) -> Callable[..., None] | None:

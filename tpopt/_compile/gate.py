@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tpopt._compile.bounds import allows_original, nothing_within, problems
 from tpopt._compile.check import verify_plan
 from tpopt._compile.untouched import same_values
 from tpopt.backend.machine import synchronizer
@@ -46,10 +47,17 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
             stopwatch=Stopwatch(settle_s=SETTLE_S, synchronize=synchronizer(built.specialization.guard.device)),
             budget_s=budget,
         )
-    best = min(runners, key=timings.median)
+    broken = {name: problems(attempt, runner) for name, runner in runners.items()}
+    within = [name for name in runners if not broken[name]]
+    if not within:
+        raise nothing_within(attempt, min(broken.values(), key=len))
+    best = min(within, key=timings.median)
+    most_ms, taken_ms = attempt.budget.latency_ms, 1e3 * timings.median(best)
+    if most_ms is not None and taken_ms > most_ms:
+        raise nothing_within(attempt, [f"a call takes {taken_ms:.4g} ms"])
     ratio = timings.ratio("original", best, seed=attempt.options.seed)
     figures = {"speedup": ratio.median, "low": ratio.low, "high": ratio.high}
-    if ratio.low <= 1.0:
+    if ratio.low <= 1.0 and allows_original(attempt):
         return ResultRow(
             status="original", reason="the optimized program was not certainly faster end to end", **figures
         )
@@ -57,4 +65,5 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
     attempt.choice, attempt.verification = winner.choice, winner.verification
     if winner.verification is None and attempt.options.verify:
         verify_plan(attempt, winner.specialization, winner.state)
-    return ResultRow(status="optimized", reason=_REASONS[best], **figures)
+    reason = _REASONS[best] if ratio.low > 1.0 else "within the budget, which the original is not"
+    return ResultRow(status="optimized", reason=reason, **figures)

@@ -54,10 +54,11 @@ class Profiler:
         for name in names:
             self._values.pop(name, None)
 
-    def run(self, call: Call) -> str | None:
+    def run(self, call: Call, *, approximate: bool = False) -> str | None:
         """Runs a call once and keeps what is not at hand already.
 
-        Returns the reason when it fails, or yields another shape, dtype or clearly other numbers than another call did.
+        Returns the reason when it fails, or yields another shape, dtype or, unless it is ``approximate``, clearly other
+        numbers than another call did.
         """
         try:
             with torch.no_grad():
@@ -67,7 +68,7 @@ class Profiler:
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         for name, result in zip(call.outs, results, strict=True):
             known = self._values.get(name)
-            reason = None if known is None else _difference(name, result, known)
+            reason = None if known is None else _difference(name, result, known, approximate=approximate)
             if reason is not None:
                 return reason
         for name, result in zip(call.outs, results, strict=True):
@@ -124,12 +125,12 @@ def _behind(seconds: Mapping[str, float]) -> dict[str, float]:
     return {n: s for n, s in seconds.items() if s > HOPELESS * best and s - best > HOPELESS_SECONDS}
 
 
-def _difference(name: str, result: torch.Tensor, known: torch.Tensor) -> str | None:
+def _difference(name: str, result: torch.Tensor, known: torch.Tensor, *, approximate: bool) -> str | None:
     """Why a result cannot be the known value; differences of rounding are for verification to judge."""
     if known.shape != result.shape or known.dtype is not result.dtype:
         expected = f"{tuple(known.shape)} {known.dtype}"
         return f"yields {name} as {tuple(result.shape)} {result.dtype}, expected {expected}"
-    if not (known.is_floating_point() or known.is_complex()):
+    if approximate or not (known.is_floating_point() or known.is_complex()):
         return None
     off, size = (float(torch.linalg.vector_norm(t)) for t in (result - known, known))
     if off <= OTHER_NUMBERS * size:  # neither is finite where one of the numbers is not, or too large to be squared

@@ -1,24 +1,29 @@
 """Accuracy as a budget of the chooser: what every approximate candidate adds to the squared error of the outputs.
 
 Rounding errors of different values are independent to first order, so the squared relative errors of the outputs add
-up: one linear row for each output. Where a prediction fails, the finished program's own error scales the rows.
+up, and a budget for them is linear. It enters the chooser by a price on squared error, which is raised until the sum
+holds: the cover program stays as easy as without a budget, where a row of many small numbers makes it hard.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tpopt.choose.candidate import Candidate, Candidates
 from tpopt.choose.narrow import rounded
-from tpopt.choose.solve import Spending
+from tpopt.ir.walk import stage_reads
 from tpopt.passes.precision.storage import Storage
 from tpopt.rewrite.numerics import Numerics
 
-UNITS: Final = 10**6
-"""A budget in integers; errors below a millionth of it count as one."""
+if TYPE_CHECKING:
+    from tpopt.choose.choose import Choice
+
+DEAREST: Final = 8
+STEPS: Final = 6
+"""Prices on error tried until the sum holds, and then to come down again."""
 
 Errors = tuple[float, ...]
 
@@ -30,26 +35,35 @@ class AccuracyBudget:
     Args:
         storages: what makes values narrow.
         measure: the squared errors of the outputs when one narrow value is stored; None where nobody can tell.
+        known: errors by name; whoever reads a constant that is named here from the start makes that error.
     """
 
     storages: Sequence[Storage]
     measure: Callable[[str, Storage], Errors | None]
     known: dict[str, Errors | None] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Remembers which constants approximate others."""
+        self._constants = frozenset(self.known)
+
     def of(self, candidate: Candidate) -> Errors | None:
         """What a candidate adds: nothing for an exact one, None where that could not be measured."""
         if candidate.numerics is not Numerics.APPROXIMATE:
             return ()
-        found: list[Errors] = []
+        found = [self.known[n] for n in self._approximating(candidate)]
         for storage in self.storages:
             for name in rounded(candidate, storage):
                 if name not in self.known:
                     self.known[name] = self.measure(name, storage)
-                errors = self.known[name]
-                if errors is None or not all(map(math.isfinite, errors)):
-                    return None
-                found.append(errors)
-        return tuple(map(sum, zip(*found, strict=True))) if found else None
+                found.append(self.known[name])
+        told = [e for e in found if e is not None and all(map(math.isfinite, e))]
+        return tuple(map(sum, zip(*told, strict=True))) if told and len(told) == len(found) else None
+
+    def _approximating(self, candidate: Candidate) -> list[str]:
+        """The constants in a candidate's reads that approximate others, narrow ones under the name they stand for."""
+        wide = {n: t.name for s in self.storages for n, t in s.origin.items()}
+        names = dict.fromkeys(wide.get(t.name, t.name) for t in stage_reads(candidate.stage))
+        return [n for n in names if n in self._constants]
 
     def measured(self, found: Candidates) -> None:
         """Measures what is not known yet; candidates whose effect cannot be measured are refused."""
@@ -60,22 +74,35 @@ class AccuracyBudget:
             )
         found.admitted = [c for c in found.admitted if c not in lost]
 
-    def rows(self, candidates: Iterable[Candidate], limit: float) -> tuple[Spending, ...]:
-        """One row for each output: squared errors within ``limit``, a squared relative error."""
-        amounts = {c.name: errors for c in candidates if (errors := self.of(c))}
-        width = max(map(len, amounts.values()), default=0)
-        return tuple(Spending(_column(amounts, k, limit), UNITS) for k in range(width))
+    def penalties(self, candidates: Iterable[Candidate], price: float) -> dict[str, float]:
+        """Microseconds by name when a squared error of one costs ``price``; the worst output decides."""
+        return {c.name: price * max(errors) for c in candidates if (errors := self.of(c))}
 
     def predicted(self, candidates: Iterable[Candidate]) -> float:
         """The largest squared error of an output that these make together."""
         found = [errors for c in candidates if (errors := self.of(c))]
         return max(map(sum, zip(*found, strict=True)), default=0.0)
 
+    def cheapest(self, limit: float, priced: Callable[[float], Choice | None], total_us: float) -> Choice | None:
+        """The cheapest cover within a squared error of ``limit``: the least price on error that keeps it there.
 
-def _column(amounts: Mapping[str, Errors], k: int, limit: float) -> dict[str, int]:
-    return {n: min(2 * UNITS, math.ceil(UNITS * e[k] / limit)) if limit else 2 * UNITS for n, e in amounts.items()}
+        ``priced`` solves for a price in microseconds; ``total_us`` is what an exact cover takes, for the scale.
+        """
+        free = priced(0.0)
+        if free is None or self.predicted(free.solution.picked) <= limit:
+            return free
+        low, high = 0.0, total_us / limit
+        best = None
+        for _ in range(DEAREST):
+            best = self._within(priced(high), limit)
+            if best is not None:
+                break
+            low, high = high, 8 * high
+        for _ in range(STEPS if best is not None else 0):
+            middle = (low * high) ** 0.5 if low else high / 8
+            choice = self._within(priced(middle), limit)
+            low, high, best = (low, middle, choice) if choice is not None else (middle, high, best)
+        return best
 
-
-def exact_only(candidates: Iterable[Candidate]) -> Spending:
-    """The row that admits nothing approximate."""
-    return Spending({c.name: 1 for c in candidates if c.numerics is Numerics.APPROXIMATE}, 0)
+    def _within(self, choice: Choice | None, limit: float) -> Choice | None:
+        return choice if choice is not None and self.predicted(choice.solution.picked) <= limit else None

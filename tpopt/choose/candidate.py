@@ -12,6 +12,7 @@ from tpopt.rewrite.numerics import Numerics
 ROW = ""
 """Row-major (or whatever strides the operator chain yields by default)."""
 CHANNELS_LAST = "channels_last"
+CONVERSIONS = frozenset({"layout", "convert"})
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class Candidate:
     covers: tuple[str, ...] = ()
     free: bool = False
 
+    @property
+    def converts(self) -> bool:
+        """Whether it makes another layout, or another type, of a value that is there, and computes nothing."""
+        return self.kind in CONVERSIONS
+
 
 @dataclass(frozen=True)
 class Price:
@@ -76,11 +82,15 @@ class Refused:
 
 @dataclass
 class Candidates:
-    """Everything the chooser may pick from, in a deterministic order; ``weights`` are constants that only they read."""
+    """Everything the chooser may pick from, in a deterministic order.
+
+    ``weights`` are constants that they alone read; ``wide`` has the name of the value that each narrow one stands for.
+    """
 
     admitted: list[Candidate] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     weights: dict[Tensor, Array] = field(default_factory=dict)
+    wide: dict[str, str] = field(default_factory=dict)
 
     def add(self, candidate: Candidate) -> None:
         """Admits a candidate."""

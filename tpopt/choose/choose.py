@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from tpopt.backend.generated import candidates as generated
@@ -23,7 +24,7 @@ from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.narrow import approximate, conversions, rounded, twins
 from tpopt.choose.originals import original_candidates
 from tpopt.choose.pricing import Pricer, planned
-from tpopt.choose.solve import Solution, Spending, solve
+from tpopt.choose.solve import Holding, Solution, Spending, solve
 from tpopt.errors import InvalidProgram
 from tpopt.ir import Kernel, Opaque, Program, Stage, Tensor
 from tpopt.ir.walk import stage_reads
@@ -53,25 +54,46 @@ def gather(
     exclude: tuple[str, ...] = (),
     device: str = "cpu",
     kernels: Kernels = "all",
+    *,
     storages: Sequence[Storage] = (),
+    certain: bool = False,
+    further: Callable[[Candidates], tuple[Sequence[Program], Sequence[Program]]] | None = None,
 ) -> Candidates:
     """Every candidate: the original operators, what the libraries offer for the algebra, what is generated, layouts.
 
     ``forms`` are programs over the same tensors (:func:`tpopt.rewrite.forms`); what several of them offer counts once.
     For each of ``storages`` everything is offered on narrow values too, with the conversions that join the two.
+    ``certain`` leaves generated kernels out that are certain to be slower than others. ``further`` makes forms of what
+    was found so far that are not equal to the others, and the parts of them that are new; kernels of those are
+    approximate.
     """
     found = Candidates()
     original_candidates(original, found, device)
     _offers(forms, found, partial(library_candidates, device=device))
     bridge_candidates(forms, found)  # before what is generated, so that every value has a maker if nothing can be built
+    other, parts = further(found) if further is not None else ((), ())
+    exact = {c.name for c in found.admitted}
+    if other:
+        others = Candidates()
+        _offers((forms[0], *other), others, partial(library_candidates, device=device))
+        bridge_candidates((forms[0], *other), others)
+        known = {(c.key, c.needs, c.produces) for c in found.admitted}
+        fresh = [c for c in others.admitted if (c.key, c.needs, c.produces) not in known]
+        found.admitted += _apart(fresh, exact)
+        found.weights |= {w: f.constants[w.name] for f in other for w in f.weights if w not in forms[0].weights}
     for storage in storages:
         twins(found, storage)
     if kernels != "library" and device == "cpu":
         offered = (v for c in found.admitted for v in (*c.needs, *c.produces))
         images = frozenset(v.name for v in offered if v.layout == CHANNELS_LAST)
-        _generated(forms, found, images)
+        offer = partial(generated.candidates, channels_last=images, certain=certain)
+        _generated(forms, found, offer)
+        for part in parts:
+            made = Candidates()
+            _generated((part,), made, offer)
+            found.admitted += _apart(made.admitted, {c.name for c in found.admitted})
         for storage in storages:
-            _generated_narrow(forms, found, images, storage)
+            _generated_narrow(forms, found, offer, storage)
     for storage in storages:
         conversions(found, storage, original)
     found.admitted = [_labelled(c) for c in found.admitted]
@@ -82,23 +104,35 @@ def gather(
     return found
 
 
-def _generated(forms: Sequence[Program], found: Candidates, channels_last: frozenset[str]) -> None:
-    """What is generated; ``channels_last`` names values that somebody else takes or makes in that layout."""
+def _generated(forms: Sequence[Program], found: Candidates, offer: Callable[[Program, Candidates], None]) -> None:
+    """What is generated, or why nothing is."""
     reason = obstacle()
     if reason is None:
-        _offers(forms, found, partial(generated.candidates, channels_last=channels_last))
+        _offers(forms, found, offer)
     else:
         for name in (o.name for s in forms[0].stages for o in s.outs):
             found.refuse(f"{name}:{generated.KIND}", generated.KIND, (name,), reason)
 
 
+def _apart(candidates: Sequence[Candidate], taken: set[str]) -> list[Candidate]:
+    """The same under names that nobody has."""
+    found = []
+    for candidate in candidates:
+        number, name = 1, candidate.name
+        while name in taken:
+            number, name = number + 1, f"{candidate.name}~{number + 1}"
+        taken.add(name)
+        found.append(replace(candidate, name=name))
+    return found
+
+
 def _generated_narrow(
-    forms: Sequence[Program], found: Candidates, channels_last: frozenset[str], storage: Storage
+    forms: Sequence[Program], found: Candidates, offer: Callable[[Program, Candidates], None], storage: Storage
 ) -> None:
     """What is generated for the narrow form of what the pipeline made, under its label."""
     narrow, offered = stored_narrow(forms[0], storage), Candidates()
     known = {c.name for c in found.admitted}
-    _generated((narrow,), offered, channels_last)
+    _generated((narrow,), offered, offer)
     for candidate in offered.admitted:
         if rounded(candidate, storage) or any(t.name in storage.origin for t in stage_reads(candidate.stage)):
             name = candidate.name if candidate.name not in known else f"{candidate.name}.{storage.dtype}"
@@ -188,13 +222,12 @@ def choose(
     found: Candidates,
     pricer: Pricer,
     kernels: Kernels = "all",
-    budgets: Callable[[Candidates], Sequence[Spending]] = lambda _: (),
 ) -> Choice:
     """Prices and solves. The plan has the signature of ``original`` and the weights of all programs that it uses.
 
-    ``budgets`` says what the candidates that are left after pricing may spend together. With ``kernels="generated"``
-    nothing else runs where a generated kernel could be built. Raises :class:`InvalidProgram` where an operator of the
-    model itself fails on the example inputs.
+    Nothing approximate is picked: that is for :func:`solved` with a budget. With ``kernels="generated"`` nothing else
+    runs where a generated kernel could be built. Raises :class:`InvalidProgram` where an operator of the model itself
+    fails on the example inputs.
     """
     prices = pricer.run(found)
     failed = next((r for r in found.refused if r.name.endswith(":original") and _FAILURE.match(r.reason)), None)
@@ -203,11 +236,10 @@ def choose(
     if kernels == "generated":
         _prepare(found.admitted, found, pricer)
         _only_generated(found)
-    spending = budgets(found)
     try:
-        choice = solved(original, forms, found, prices, spending)
+        choice = solved(original, forms, found, prices)
         while not _prepare(choice.solution.picked, found, pricer):
-            choice = solved(original, forms, found, prices, spending)
+            choice = solved(original, forms, found, prices)
     except InvalidProgram as error:
         if failed is None:
             raise
@@ -258,14 +290,26 @@ def solved(
     found: Candidates,
     prices: dict[str, Price],
     spending: Sequence[Spending] = (),
+    *,
+    approximate: bool = False,
+    penalties: Mapping[str, float] = MappingProxyType({}),
+    holding: Holding | None = None,
 ) -> Choice:
-    """The cheapest cover within the budgets. Raises :class:`InvalidProgram` where there is none."""
+    """The cheapest cover within the budgets; ``approximate`` lets candidates in that only a budget for accuracy admits.
+
+    ``penalties`` are added to prices, by name of the candidate; ``holding`` counts bytes of constants.
+
+    Raises :class:`InvalidProgram` where there is none.
+    """
+    admitted = [c for c in found.admitted if approximate or c.numerics is not Numerics.APPROXIMATE]
     weights = tuple(dict.fromkeys((*_weights(original, *forms), *found.weights)))
     whole = replace(original, weights=weights)
     given = frozenset(Value(t.name) for t in (*whole.inputs, *whole.weights))
     effects = [o for s in whole.stages if isinstance(s, Opaque) and s.effectful for o in s.outs]
     wanted = dict.fromkeys(Value(t.name) for t in (*whole.outputs, *effects))
-    solution = solve(found.admitted, prices, given, list(wanted), spending)
+    solution = solve(
+        admitted, prices, given, list(wanted), spending, wide=found.wide, penalties=penalties, holding=holding
+    )
     plan = assemble(whole, solution.picked, prices, given)
     return Choice(plan, solution, found, prices, limited=bool(spending))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tpopt.backend.generated.binding import MATRIX
+from tpopt.backend.generated.binding import MATRIX, SCHEDULE
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate
 from tpopt.choose.models import KernelPrices
 from tpopt.cost_models.roofline import RooflineModel
@@ -17,6 +17,8 @@ VIEW_US = 1.0
 MATRIX_UNIT = 1.01
 """What a kernel on the matrix unit costs against one without it: the model's machine has none, so that choices by the
 model alone are the same everywhere."""
+TUNED = 0.97
+"""Share of the price of a kernel's own schedule that loops take which tuning found: they surely gain that at least."""
 FURTHER_PART = 0.05
 """What each part of a sum after the first adds to a kernel's price (10 to 20 % measured for four parts)."""
 CHANNELS_LAST_CONVOLUTION = 0.8
@@ -42,6 +44,7 @@ class ModelPrices:
         if isinstance(candidate.stage, Kernel):
             parts = dict(candidate.stage.parameters).get("parts", 1)
             us *= MATRIX_UNIT if dict(candidate.stage.parameters).get(MATRIX) else 1.0
+            us *= TUNED if dict(candidate.stage.parameters).get(SCHEDULE) else 1.0
             us *= 1 + FURTHER_PART * (parts - 1 if isinstance(parts, int) else 0)
         image = any(v.layout == CHANNELS_LAST for v in candidate.needs)
         return us * (CHANNELS_LAST_CONVOLUTION if image and macs and candidate.kind != "layout" else 1.0)

@@ -7,7 +7,7 @@ a budget alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -72,34 +72,28 @@ def rounded(candidate: Candidate, storage: Storage) -> tuple[str, ...]:
 
 def conversions(found: Candidates, storage: Storage, original: Program) -> None:
     """Adds both conversions of every tensor that some candidate takes or makes narrow, in each layout in use."""
-    used = {v for c in found.admitted for v in (*c.needs, *c.produces)}
-    used |= {Value(t.name) for t in (*original.inputs, *original.outputs)}
+    layouts: dict[str, dict[str, None]] = {}
+    for value in (v for c in found.admitted for v in (*c.needs, *c.produces)):
+        layouts.setdefault(value.name, {})[value.layout] = None
+    for tensor in (*original.inputs, *original.outputs):
+        layouts.setdefault(tensor.name, {})[ROW] = None
     for name, wide in list(storage.origin.items()):
         narrow = storage.narrow(wide)
         if storage.is_constant(wide):
             found.weights[narrow] = storage.value(wide)
             continue
-        layouts = sorted({v.layout for v in used if v.name == name} | ({ROW} if Value(wide.name) in used else set()))
-        for layout in layouts:
-            found.add(_conversion(wide, narrow, layout, narrows=True))
-            if wide not in original.inputs:
-                found.add(_conversion(narrow, wide, layout, narrows=False))
+        found.wide[name] = wide.name
+        for source, target in ((wide, narrow), (narrow, wide)):
+            if target in original.inputs:
+                continue
+            for have in layouts.get(source.name, ()):
+                for want in layouts.get(target.name, ()):
+                    found.add(_conversion(source, target, have, want, narrows=target is narrow))
 
 
-def _conversion(source: Tensor, target: Tensor, layout: str, *, narrows: bool) -> Candidate:
-    stage = Kernel((target,), CONVERT, (source,), (conversion(source, target),), ())
-    name = f"{source.name}:to-{target.dtype}{'-' if layout else ''}{layout}"
+def _conversion(source: Tensor, target: Tensor, have: str, want: str, *, narrows: bool) -> Candidate:
+    stage = Kernel((target,), CONVERT, (source,), (conversion(source, target),), (("layout", want),))
+    name = f"{source.name}:{have or 'row-major'}-to-{target.dtype}-{want or 'row-major'}"
     label = Numerics.APPROXIMATE if narrows else Numerics.EXACT
-    needs, makes = (Value(source.name, layout),), (Value(target.name, layout),)
-    return Candidate(name, CONVERT, stage, needs, makes, kernel_key(stage, layout), label)
-
-
-def opposites(candidates: Iterable[Candidate]) -> Iterator[tuple[int, int]]:
-    """Positions of conversions of which one undoes the other: no plan needs both."""
-    names: dict[tuple[str, str], list[int]] = {}
-    for k, c in enumerate(candidates):
-        if c.kind == CONVERT:
-            names.setdefault((c.needs[0].name, c.produces[0].name), []).append(k)
-    for (source, target), forward in names.items():
-        if source < target:
-            yield from ((a, b) for a in forward for b in names.get((target, source), ()))
+    needs, makes = (Value(source.name, have),), (Value(target.name, want),)
+    return Candidate(name, CONVERT, stage, needs, makes, kernel_key(stage, f"{have}>{want}"), label)

@@ -83,7 +83,7 @@ class Pricer:
         if not all(self.profiler.has(n) for n in call.refs()):
             self._refuse(candidate, found, "what it needs could not be computed")
             return None
-        reason = self.profiler.run(call)
+        reason = self.profiler.run(call, approximate=candidate.numerics is Numerics.APPROXIMATE)
         if reason is not None:
             self._refuse(candidate, found, reason)
             return None

@@ -1,10 +1,11 @@
 """The constraint program: the cheapest set of candidates that produces every output.
 
 A candidate is a boolean. What a picked candidate needs must be produced by a picked candidate (or be given); every
-output must be produced. A tensor has at most one kernel that computes it (its other layout is a conversion away); what
-a wide cover computes inside is not counted, so recomputation by overlap is allowed. Because the candidates for one
-tensor exclude each other, their needs add up: that makes the linear relaxation tight. No conversion feeds a conversion.
-Candidates of one program form no cycles; those of several forms of it may, and a picked cycle is cut off when it shows.
+output must be produced. A tensor has at most one kernel that computes it (its other layout is a conversion away); a
+narrow value (in bf16, say) counts as one more layout of what it stands for. What a wide cover computes inside is not
+counted, so recomputation by overlap is allowed. Because the candidates for one tensor exclude each other, their needs
+add up: that makes the linear relaxation tight. No conversion feeds a conversion. Candidates of one program form no
+cycles; those of several forms of it may, and a picked cycle is cut off when it shows.
 Source of the formulation: tree covering as a set-cover program.
 """
 
@@ -12,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from ortools.sat.python import cp_model
 
 from tpopt.choose.candidate import Candidate, Price, Value
 from tpopt.choose.essential import essential_names
-from tpopt.choose.narrow import opposites
 from tpopt.errors import InvalidProgram
 
 UNITS_PER_US = 1000
@@ -41,6 +42,19 @@ class Spending:
 
 
 @dataclass(frozen=True)
+class Holding:
+    """Constants that candidates read, by name, and their bytes: what several read is there once. ``limit`` bounds them.
+
+    ``price`` is microseconds that a byte counts as.
+    """
+
+    reads: Mapping[str, tuple[str, ...]]
+    sizes: Mapping[str, int]
+    limit: float = float("inf")
+    price: float = 0.0
+
+
+@dataclass(frozen=True)
 class Solution:
     """Picked candidates in the order given, their total price, and whether no cheaper set exists."""
 
@@ -55,26 +69,48 @@ def solve(
     given: frozenset[Value],
     outputs: Sequence[Value],
     spending: Sequence[Spending] = (),
+    *,
+    wide: Mapping[str, str] = MappingProxyType({}),
+    penalties: Mapping[str, float] = MappingProxyType({}),
+    holding: Holding | None = None,
 ) -> Solution:
-    """Picks the cheapest cover within every budget.
+    """Picks the cheapest cover within every budget. ``wide`` has the name of what each narrow value stands for.
+
+    ``penalties`` by a candidate's name are microseconds that it counts as more than it costs: the price of what it
+    spends of a budget that has no row (a Lagrange multiplier), which leaves the program as easy as it was. ``holding``
+    counts the bytes of constants.
 
     Raises :class:`InvalidProgram` naming an output that no candidate can produce, or when no cover fits the budget.
     """
     model = cp_model.CpModel()
     picks = [model.new_bool_var(f"c{k}") for k in range(len(candidates))]
-    _covers(model, _Makers(candidates, picks, given), candidates, given, outputs)
+    _covers(model, _Makers(candidates, picks, given, wide), candidates, given, outputs, wide)
     for budget in spending:
         amounts = [budget.amounts.get(c.name, 0) for c in candidates]
         model.add(sum(a * p for a, p in zip(amounts, picks, strict=True) if a) <= budget.limit)
-    for one, other in opposites(candidates):
-        model.add_at_most_one(picks[one], picks[other])
-    weights = [round(_cost(c, prices[c.key]) * UNITS_PER_US) for c in candidates]
-    model.minimize(sum(w * p for w, p in zip(weights, picks, strict=True)))
+    costs = (_cost(c, prices[c.key]) + penalties.get(c.name, 0.0) for c in candidates)
+    weights = [round(cost * UNITS_PER_US) for cost in costs]
+    terms = [w * p for w, p in zip(weights, picks, strict=True)]
+    model.minimize(sum(terms + ([] if holding is None else _held(model, candidates, picks, holding))))
     for k, candidate in enumerate(candidates):
         model.add_hint(picks[k], candidate.name.endswith(":original"))
     chosen, optimal = _chosen(model, picks, candidates, given)
     kept = _needed([candidates[k] for k in chosen], outputs, given)
     return Solution(tuple(kept), sum(prices[c.key].us for c in kept), optimal)
+
+
+def _held(
+    model: cp_model.CpModel, candidates: Sequence[Candidate], picks: Sequence[cp_model.IntVar], holding: Holding
+) -> list[cp_model.LinearExpr]:
+    """Adds what makes constants that a picked candidate reads count; returns the price of each."""
+    there = {name: model.new_bool_var(f"w{k}") for k, name in enumerate(holding.sizes)}
+    for candidate, pick in zip(candidates, picks, strict=True):
+        for name in holding.reads.get(candidate.name, ()):
+            model.add_implication(pick, there[name])
+    if holding.limit < sum(holding.sizes.values()):
+        model.add(sum(size * there[name] for name, size in holding.sizes.items()) <= int(holding.limit))
+    prices = {name: round(size * holding.price * UNITS_PER_US) for name, size in holding.sizes.items()}
+    return [p * there[name] for name, p in prices.items() if p]
 
 
 def _covers(
@@ -83,6 +119,7 @@ def _covers(
     candidates: Sequence[Candidate],
     given: frozenset[Value],
     outputs: Sequence[Value],
+    wide: Mapping[str, str],
 ) -> None:
     """Adds what makes a set of candidates a cover."""
     for value in outputs:
@@ -90,7 +127,7 @@ def _covers(
             if not makers.of(value):
                 raise InvalidProgram(f"no candidate produces output {value}")
             model.add(sum(makers.of(value)) >= 1)
-    essential = frozenset(essential_names(candidates, given, outputs))
+    essential = frozenset(essential_names(candidates, given, outputs, wide))
     for name in makers.names():
         if name in essential:
             model.add_exactly_one(makers.kernels(name))
@@ -143,28 +180,37 @@ class _Makers:
     """Who produces what, and who excludes whom."""
 
     def __init__(
-        self, candidates: Sequence[Candidate], picks: Sequence[cp_model.IntVar], given: frozenset[Value]
+        self,
+        candidates: Sequence[Candidate],
+        picks: Sequence[cp_model.IntVar],
+        given: frozenset[Value],
+        wide: Mapping[str, str],
     ) -> None:
+        self._wide = wide
         self._given = {v.name for v in given}
         self._values: dict[Value, list[tuple[bool, cp_model.IntVar]]] = {}
         self._kernels: dict[str, list[cp_model.IntVar]] = {}
         self._groups: dict[tuple[str, str], _Group] = {}
         for candidate, pick in zip(candidates, picks, strict=True):
-            converts = candidate.kind == "layout"
             for value in candidate.produces:
-                self._values.setdefault(value, []).append((converts, pick))
-            for name in dict.fromkeys(v.name for v in candidate.produces) if not converts else ():
+                self._values.setdefault(value, []).append((candidate.converts, pick))
+            for name in dict.fromkeys(map(self._name, candidate.produces)) if not candidate.converts else ():
                 self._kernels.setdefault(name, []).append(pick)
             self._group(candidate, pick, given)
 
+    def _name(self, value: Value) -> str:
+        return self._wide.get(value.name, value.name)
+
     def _group(self, candidate: Candidate, pick: cp_model.IntVar, given: frozenset[Value]) -> None:
         first = candidate.produces[0] if candidate.produces else Value(candidate.name)
-        converts = candidate.kind == "layout"
-        group = self._groups.setdefault((first.name, first.layout if converts else "kernel"), _Group(converts))
+        converts = candidate.converts
+        group = self._groups.setdefault(
+            (first.name, first.layout) if converts else (self._name(first), "kernel"), _Group(converts)
+        )
         for value in dict.fromkeys(candidate.needs):
             if value not in given:
                 group.by_value.setdefault(value, []).append(pick)
-        for name in dict.fromkeys(v.name for v in candidate.needs):
+        for name in dict.fromkeys(map(self._name, candidate.needs)):
             if name not in self._given:
                 group.by_name.setdefault(name, []).append(pick)
 
@@ -212,7 +258,7 @@ def _circle(waiting: Sequence[int], candidates: Sequence[Candidate], have: set[V
 def _needed(chosen: list[Candidate], outputs: Sequence[Value], given: frozenset[Value]) -> list[Candidate]:
     """Drops picked candidates of price zero that nothing uses, and duplicates of a value."""
     maker: dict[Value, Candidate] = {}
-    for candidate in sorted(chosen, key=lambda c: c.kind == "layout"):
+    for candidate in sorted(chosen, key=lambda c: c.converts):
         for value in candidate.produces:
             maker.setdefault(value, candidate)
     wanted: dict[Candidate, None] = {}

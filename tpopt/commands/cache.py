@@ -84,7 +84,7 @@ def contents() -> list[dict[str, Any]]:
 
 
 def _record_files(root: Path) -> list[Path]:
-    return sorted(root.glob("records-v*.json*"))
+    return sorted((*root.glob("records-v*.json*"), *root.glob("trials-v*.db*")))
 
 
 def _size(files: Any) -> dict[str, int]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from tpopt.errors import UnknownName, UsageError
-from tpopt.sensitivity.objective import Batch, Objective, Weights
+from tpopt.sensitivity.objective import Batch, Objective, Weights, derivative
 
 NOISE: tuple[float, ...] = tuple(0.01 * k for k in range(1, 16))
 """Relative sizes of the noise, each measured once."""
@@ -37,7 +37,7 @@ def _one(targets: object, k: int) -> object:
 
 def _gradient(objective: Objective, batch: Batch) -> Weights:
     weights = {n: w.detach().clone().requires_grad_() for n, w in objective.weights.items()}
-    found = torch.autograd.grad(objective.at(weights, batch), list(weights.values()), allow_unused=True)
+    found = derivative(objective.at(weights, batch), list(weights.values()))
     return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(weights.items(), found, strict=True)}
 
 
@@ -76,7 +76,7 @@ class InverseFisher:
         x = _flat({n: vector[n] for n in self._shapes}).double()
         inner = torch.cholesky_solve((self._gradients @ x)[:, None], self._factor)[:, 0]
         result = (x - self._gradients.T @ inner) / self._damping
-        parts = result.split([s.numel() for s in self._shapes.values()])
+        parts = torch.split(result, [s.numel() for s in self._shapes.values()])
         return {n: p.reshape(s).to(self._dtypes[n]) for (n, s), p in zip(self._shapes.items(), parts, strict=True)}
 
 

@@ -20,7 +20,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.stats import t as student
 
 from tpopt.errors import UnknownName, UsageError
-from tpopt.sensitivity.objective import Batch, Objective, Weights
+from tpopt.sensitivity.objective import Batch, Objective, Weights, derivative
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def gradient(objective: Objective) -> Weights:
     total = {n: torch.zeros_like(w) for n, w in objective.weights.items()}
     for share, batch in zip(objective.shares(), objective.batches, strict=True):
         weights = _leaves(objective.weights)
-        found = torch.autograd.grad(objective.at(weights, batch), list(weights.values()), allow_unused=True)
+        found = derivative(objective.at(weights, batch), list(weights.values()))
         for name, value in zip(weights, found, strict=True):
             if value is not None:
                 total[name] += share * value
@@ -82,13 +82,13 @@ def _batch_product(objective: Objective, batch: Batch, vector: Weights) -> Weigh
     """The product with one batch's Hessian: the gradient of ``<gradient, vector>``."""
     weights = _leaves(objective.weights)
     loss = objective.at(weights, batch)
-    first = torch.autograd.grad(loss, list(weights.values()), create_graph=True, allow_unused=True)
+    first = derivative(loss, list(weights.values()), again=True)
     pairs = [(g, vector[n]) for n, g in zip(weights, first, strict=True) if g is not None and n in vector]
     inner = sum(((g * v).sum() for g, v in pairs), torch.zeros((), dtype=loss.dtype, device=loss.device))
     zeros = {n: torch.zeros_like(w) for n, w in weights.items()}
     if not inner.requires_grad:
         return zeros
-    second = torch.autograd.grad(inner, list(weights.values()), allow_unused=True)
+    second = derivative(inner, list(weights.values()))
     return {n: zeros[n] if h is None else h.detach() for n, h in zip(weights, second, strict=True)}
 
 
@@ -181,15 +181,13 @@ def activation_traces(
 def _value_traces(
     loss: torch.Tensor, value: torch.Tensor, probes: int, generator: torch.Generator
 ) -> list[float] | None:
-    (first,) = torch.autograd.grad(loss, [value], create_graph=True, allow_unused=True)
+    (first,) = derivative(loss, [value], again=True)
     if first is None:
         return None
     found = []
     for _ in range(probes):
         signs = _signs({"v": value}, generator)["v"]
-        second = None
-        if first.requires_grad:
-            (second,) = torch.autograd.grad(first, [value], signs, retain_graph=True, allow_unused=True)
+        second = derivative(first, [value], signs)[0] if first.requires_grad else None
         found.append(0.0 if second is None else float((second.double() * signs.double()).sum()))
     return found
 
@@ -203,7 +201,7 @@ def top_eigenvalue(objective: Objective, name: str | None = None, seed: int = 0,
     total = sum(sizes)
 
     def times(flat: np.ndarray) -> np.ndarray:
-        parts = torch.from_numpy(np.ascontiguousarray(flat.reshape(-1))).split(sizes)
+        parts = torch.split(torch.from_numpy(np.ascontiguousarray(flat.reshape(-1))), sizes)
         vector = {n: p.reshape(w.shape).to(w) for (n, w), p in zip(chosen.items(), parts, strict=True)}
         found = product(objective, vector)
         return torch.cat([found[n].reshape(-1).double().cpu() for n in chosen]).numpy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -143,6 +143,10 @@ def _tell(tell: Callable[[str, torch.Tensor], None], name: str, out: Any) -> Non
         tell(name, out)
 
 
-def as_mapping(values: Sequence[torch.Tensor], names: Mapping[str, Any]) -> Weights:
-    """Values by name, in the order of the names."""
-    return dict(zip(names, values, strict=True))
+def derivative(
+    value: torch.Tensor, by: Sequence[torch.Tensor], along: torch.Tensor | None = None, *, again: bool = False
+) -> tuple[torch.Tensor | None, ...]:
+    """The gradient by each of some tensors, ``None`` where there is no dependence; ``again`` it has one of its own."""
+    outputs = None if along is None else [along]
+    keep = again or along is not None
+    return torch.autograd.grad([value], by, outputs, retain_graph=keep, create_graph=again, allow_unused=True)

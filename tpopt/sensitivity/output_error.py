@@ -21,6 +21,9 @@ from tpopt.ir import Program, Stage, Tensor
 from tpopt.ir.aten import flatten_outputs
 from tpopt.ir.walk import map_stage_tensors, stage_reads
 
+DEPTH = 3
+"""Kernels one after the other that lead from values of the original to one that it does not have."""
+
 Values = dict[str, torch.Tensor]
 Change = Callable[[torch.Tensor], torch.Tensor]
 """What becomes of a tensor; the result has its shape and type."""
@@ -51,12 +54,21 @@ class OutputErrors:
     def __post_init__(self) -> None:
         """Runs the original on every sample."""
         self._calls = [self.binder.bind(s, self.sizes) for s in self.original.stages]
-        self._makers = {o.name: s for s in reversed(self.kernels) for o in s.outs}
+        self._makers: dict[str, Stage] = {}
+        self.kernels, given = (), self.kernels
+        self.extend(given)
         for sample in self.samples:
             values = dict(sample)
             for call in self._calls:
                 values.update(self._run(call, values))
             self._runs.append(values)
+
+    def extend(self, kernels: Sequence[Stage]) -> None:
+        """Takes further kernels into account."""
+        self.kernels = (*self.kernels, *kernels)
+        for stage in kernels:
+            for out in stage.outs:
+                self._makers.setdefault(out.name, stage)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -85,12 +97,14 @@ class OutputErrors:
         if weight is not None and tensor in self.original.weights:
             return {tensor.name: change(weight.detach())}
         if weight is None:
-            weight = self._value(tensor.name, values)
+            weight = self._value(tensor.name, values, DEPTH)
         if weight is None:
             return None
-        return self._across(tensor, change(weight.detach()), values)
+        moved, still = (self._across(tensor, t, values) for t in (change(weight.detach()), weight.detach()))
+        # kernels of other forms may compute something else than the original: what the change alone does is added
+        return {n: values[n] + (moved[n] - still[n]) for n in moved if n in still} or None
 
-    def _across(self, tensor: Tensor, value: torch.Tensor, values: Values) -> Values | None:
+    def _across(self, tensor: Tensor, value: torch.Tensor, values: Values) -> Values:
         """Values of the original that kernels compute from ``tensor``."""
         changed = Tensor(f"{tensor.name}.changed", tensor.shape, tensor.dtype, tensor.layout)
         binder = Binder({**self.binder.weights, changed.name: value})
@@ -100,23 +114,30 @@ class OutputErrors:
                 continue
             if not all(o.name in values for o in stage.outs):
                 continue
+            needed = [t for t in stage_reads(stage) if t is not tensor]
+            others = {t.name: self._value(t.name, values, DEPTH) for t in needed}
+            if any(v is None for v in others.values()):
+                continue
             try:
                 call = binder.bind(map_stage_tensors(stage, lambda t: changed if t is tensor else t), self.sizes)
-                found.update(self._run(call, {**values, changed.name: value}))
+                found.update(self._run(call, {**values, **others, changed.name: value}))  # type: ignore[dict-item]
             except (TpoptError, RuntimeError, KeyError):
                 continue
-        return found or None
+        return found
 
-    def _value(self, name: str, values: Values) -> torch.Tensor | None:
-        """A value that the original does not have, from those that it has."""
+    def _value(self, name: str, values: Values, depth: int) -> torch.Tensor | None:
+        """A value, or a constant; one that the original does not have is computed from those that it has."""
+        known = values.get(name, self.binder.weights.get(name))
         stage = self._makers.get(name)
-        if stage is None or any(t.name not in values and t.name not in self.binder.weights for t in stage_reads(stage)):
+        if known is not None or stage is None or not depth:
+            return known
+        read = {t.name: self._value(t.name, values, depth - 1) for t in stage_reads(stage)}
+        if any(v is None for v in read.values()):
             return None
         try:
-            made = self._run(self.binder.bind(stage, self.sizes), values)
-        except (TpoptError, RuntimeError):
+            return self._run(self.binder.bind(stage, self.sizes), {**values, **read}).get(name)  # type: ignore[dict-item]
+        except (TpoptError, RuntimeError, KeyError):
             return None
-        return made.get(name)
 
     def _through(self, moved: Values, values: Values) -> Values:
         """What the original computes from moved values: everything that differs."""

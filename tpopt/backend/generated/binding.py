@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import lru_cache
 from typing import Final
 
 import torch
 
 from tpopt.backend.binding import Binder
+from tpopt.backend.build.request import Built
 from tpopt.backend.call import Call, Ref
-from tpopt.backend.generated.kernel import GeneratedKernel, submit
+from tpopt.backend.generated.kernel import GeneratedKernel, is_built, submit
 from tpopt.backend.generated.machine import Processor, host_processor
 from tpopt.backend.generated.normal import algebra
 from tpopt.backend.generated.request import KernelRequest
@@ -23,6 +25,10 @@ CONSTANTS: Final = "constants"
 """The parameter of a generated Kernel that lists the positions of what it reads and never changes."""
 MATRIX: Final = "matrix"
 """The parameter of a generated Kernel that runs on the matrix unit."""
+SCHEDULE: Final = "schedule"
+"""The parameter of a generated Kernel whose loops run as tuning decided."""
+AT_ONCE: Final = 8
+"""Kernels handed to the workers at a time: what they have begun cannot be taken back."""
 KEPT_REQUESTS: Final = 4096
 """Requests remembered: a stage is asked for when it is offered, built, bound for its price and bound at last."""
 
@@ -34,8 +40,9 @@ def request_of(stage: Kernel) -> KernelRequest:
 
 @lru_cache(maxsize=KEPT_REQUESTS)
 def _request(stage: Kernel, processor: Processor) -> KernelRequest:
-    matrix = bool(dict(stage.parameters).get(MATRIX, False))
-    return KernelRequest.of(algebra(stage), constants_of(stage), processor, matrix=matrix)
+    parameters = dict(stage.parameters)
+    matrix, decisions = bool(parameters.get(MATRIX, False)), str(parameters.get(SCHEDULE, ""))
+    return KernelRequest.of(algebra(stage), constants_of(stage), processor, matrix=matrix, decisions=decisions)
 
 
 def constants_of(stage: Kernel) -> tuple[int, ...]:
@@ -45,13 +52,29 @@ def constants_of(stage: Kernel) -> tuple[int, ...]:
     return tuple(n for n in found if isinstance(n, int))
 
 
-def build_all(stages: Iterable[Stage], timeout_s: float | None = None) -> None:
-    """Builds the generated kernels among these stages, in parallel, and waits: nothing can be timed beside builds.
+def build_all(stages: Iterable[Stage], timeout_s: float | None = None) -> frozenset[Stage]:
+    """Builds the generated kernels among these stages, in their order, and waits: nothing can be timed beside builds.
 
-    One that fails says so when it is bound; what is not ready after ``timeout_s`` is waited for there.
+    One that fails says so when it is bound. Returns those that ``timeout_s`` seconds did not suffice to begin with, and
+    that nobody built before.
     """
-    wanted = [s for s in stages if isinstance(s, Kernel) and s.implementation == IMPLEMENTATION]
-    wait([submit(request_of(s)) for s in wanted], timeout_s)
+    until = None if timeout_s is None else time.perf_counter() + timeout_s
+    pending: set[Future[Built]] = set()
+    late: list[Stage] = []
+    for stage in stages:
+        if not isinstance(stage, Kernel) or stage.implementation != IMPLEMENTATION:
+            continue
+        request = request_of(stage)
+        while until is not None and len(pending) >= AT_ONCE and time.perf_counter() < until:
+            pending = wait(pending, max(until - time.perf_counter(), 0.0), FIRST_COMPLETED).not_done
+        if until is not None and time.perf_counter() >= until and not is_built(request):
+            late.append(stage)
+            continue
+        future = submit(request)
+        if not future.done():
+            pending.add(future)
+    wait(pending)
+    return frozenset(late)
 
 
 def bind_generated(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Call:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from math import prod
 from typing import Final
 
-from tpopt.backend.generated.binding import CONSTANTS, IMPLEMENTATION, MATRIX, request_of
+from tpopt.backend.generated.binding import CONSTANTS, IMPLEMENTATION, MATRIX, SCHEDULE, request_of
 from tpopt.backend.generated.groups import Group, groups, is_contraction, points
 from tpopt.backend.generated.machine import host_processor
 from tpopt.backend.generated.sizes import extent
+from tpopt.backend.generated.tuned import tuned_decisions
 from tpopt.backend.generated.unroll import reads_literals
 from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value, in_layout
 from tpopt.errors import KernelUnsupported, UsageError
@@ -28,24 +29,29 @@ IMAGE_RANK: Final = 4
 """Rank of the tensors that may lie in channels-last."""
 
 
-def candidates(program: Program, found: Candidates, *, channels_last: frozenset[str] = frozenset()) -> None:
+def candidates(
+    program: Program, found: Candidates, *, channels_last: frozenset[str] = frozenset(), certain: bool = False
+) -> None:
     """Adds what can be generated for a program's algebra; why not, where it cannot.
 
     ``channels_last`` names values that others take or make in that layout: what is computed from them, and they
-    themselves, are offered in it too.
+    themselves, are offered in it too. ``certain`` leaves kernels out that are certain to be slower than a twin that is
+    offered: those without the matrix unit, where there is one and the sums are long. It plans no more than it has to.
     """
-    offers = _Offers(program, found, channels_last)
+    offers = _Offers(program, found, channels_last, certain)
     for group in groups(program):
         offers.add(group)
 
 
 class _Offers:
-    def __init__(self, program: Program, found: Candidates, channels_last: frozenset[str]) -> None:
+    def __init__(self, program: Program, found: Candidates, channels_last: frozenset[str], certain: bool) -> None:
+        self._certain = certain
         self._constants = frozenset(w.name for w in program.weights) - {a.target for a in program.aliases}
         self._inputs = frozenset(program.inputs)
         self._found = found
         self._wanted = set(channels_last)
-        self._matrix = host_processor().matrix
+        processor = host_processor()
+        self._matrix, self._tuned = processor.matrix, tuned_decisions(processor)
 
     def add(self, group: Group) -> None:
         last = group.stages[-1]
@@ -57,12 +63,16 @@ class _Offers:
         covers = tuple(o.name for s in group.stages for o in s.outs)
         layouts = self._layouts(kernel)
         if not layouts or not any(map(reads_literals, group.stages)):  # transforms want their channels side by side
-            self._offer(kernel, {}, covers)
-            self._on_matrix_unit(kernel, {}, covers)
+            self._in_layouts(kernel, {}, covers)
         if layouts:
-            self._offer(kernel, layouts, covers)
-            self._on_matrix_unit(kernel, layouts, covers)
+            self._in_layouts(kernel, layouts, covers)
             self._wanted.update(o.name for o in outs if o.name in layouts)
+
+    def _in_layouts(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> None:
+        """Without the matrix unit and on it; on it alone where that is certain to be faster."""
+        on_it = self._on_matrix_unit(kernel, layouts, covers)
+        if not (on_it and self._certain and _is_long(kernel)):
+            self._offer(kernel, layouts, covers)
 
     def _layouts(self, kernel: Kernel) -> dict[str, str]:
         """Which tensors lie in channels-last where some do: images that come so, and all images that are made."""
@@ -73,57 +83,42 @@ class _Offers:
             return {}
         return {t.name: CHANNELS_LAST for t in (*images, *made)}
 
-    def _on_matrix_unit(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> None:
-        """The same on the matrix unit, where there is one and the kernel's one sum is of products."""
+    def _on_matrix_unit(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> bool:
+        """The same on the matrix unit, where there is one and the one sum is of products; whether it is offered."""
         sums = sum(isinstance(s, Compute) and is_contraction(s) for s in kernel.defines)
-        if self._matrix and sums == 1 and _macs(kernel) >= WORTH_THE_UNIT:
-            self._offer(replace(kernel, parameters=(*kernel.parameters, (MATRIX, True))), layouts, covers)
+        if not self._matrix or sums != 1 or _macs(kernel) < WORTH_THE_UNIT:
+            return False
+        return self._offer(replace(kernel, parameters=(*kernel.parameters, (MATRIX, True))), layouts, covers)
 
-    def _offer(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> None:
+    def _offer(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> bool:
         name = f"{kernel.outs[0].name}:{KIND}" + (f":{CHANNELS_LAST}" if layouts else "")
-        name += f":{MATRIX}" if dict(kernel.parameters).get(MATRIX) else ""
+        parameters = dict(kernel.parameters)
+        name += f":{MATRIX}" if parameters.get(MATRIX) else ":tuned" if parameters.get(SCHEDULE) else ""
 
         def value(tensor: Tensor) -> Value:
             return Value(tensor.name, layouts.get(tensor.name, ROW))
 
         try:
             request = request_of(_placed(kernel, layouts))
-            _ = request.plan  # what cannot be planned is refused here, not by the worker
+            if not self._certain or dict(kernel.parameters).get(MATRIX):
+                _ = request.plan  # what cannot be planned is refused here; before a race, by the worker that plans it
         except KernelUnsupported as error:
             self._found.refuse(name, KIND, covers, str(error))
-            return
+            return False
         needs = tuple(value(t) for t in kernel.reads if t.name not in self._constants)
         produces = tuple(value(o) for o in kernel.outs)
         key = f"{IMPLEMENTATION} {request.digest}"
         self._found.add(Candidate(name, KIND, kernel, needs, produces, key, Numerics.REASSOCIATING, covers))
-
-
-def drop_twins(found: Candidates) -> None:
-    """Refuses kernels without the matrix unit whose twins with it are certain to be faster: they need not be built."""
-    better = {
-        (c.needs, c.produces, c.covers)
-        for c in found.admitted
-        if isinstance(c.stage, Kernel) and dict(c.stage.parameters).get(MATRIX) and _is_long(c.stage)
-    }
-    kept = []
-    for candidate in found.admitted:
-        same = (candidate.needs, candidate.produces, candidate.covers) in better
-        if same and candidate.kind == KIND and not dict(_kernel(candidate).parameters).get(MATRIX):
-            found.refuse(candidate.name, KIND, candidate.covers, "the same kernel on the matrix unit is faster")
-        else:
-            kept.append(candidate)
-    found.admitted = kept
+        if request.identity in self._tuned:
+            decided = (*kernel.parameters, (SCHEDULE, self._tuned[request.identity]))
+            self._offer(replace(kernel, parameters=decided), layouts, covers)
+        return True
 
 
 def _is_long(kernel: Kernel) -> bool:
     sums = [s for s in kernel.defines if isinstance(s, Compute) and is_contraction(s)]
     terms = [points(s) // prod(map(extent, s.loops)) for s in sums]
     return _macs(kernel) >= SURELY_FASTER and min(terms) >= LONG_TERMS
-
-
-def _kernel(candidate: Candidate) -> Kernel:
-    assert isinstance(candidate.stage, Kernel), "what is generated is a kernel"
-    return candidate.stage
 
 
 def _macs(kernel: Kernel) -> float:

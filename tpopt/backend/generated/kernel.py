@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -38,14 +39,30 @@ def submit(request: KernelRequest) -> Future[Built]:
     return build_pool().submit(BuildRequest(ENTRY, request.encode(), request.digest))
 
 
+def _built(request: KernelRequest) -> Path:
+    return submit(request).result().path
+
+
+def is_built(request: KernelRequest) -> bool:
+    """Whether a kernel is in the cache."""
+    return build_pool().cache.get(BuildRequest(ENTRY, request.encode(), request.digest).key) is not None
+
+
 class GeneratedKernel:
     """The machine code of one request, and of the same algebra for inputs laid out in other ways.
 
-    ``constants`` has the value of each constant input by its position. Calls may come from several threads.
+    ``constants`` has the value of each constant input by its position. ``build`` gives the file of its machine code.
+    Calls may come from several threads.
     """
 
-    def __init__(self, request: KernelRequest, constants: Mapping[int, torch.Tensor]) -> None:
+    def __init__(
+        self,
+        request: KernelRequest,
+        constants: Mapping[int, torch.Tensor],
+        build: Callable[[KernelRequest], Path] | None = None,
+    ) -> None:
         self.request = request
+        self._build = build or _built
         self.packed_bytes = 0
         self._constants = dict(constants)
         self._moving = [n for n in range(len(request.program.inputs)) if n not in self._constants]
@@ -93,7 +110,7 @@ class GeneratedKernel:
 
     def _function(self, request: KernelRequest) -> Callable[..., None]:
         if request not in self._functions:
-            loaded = load_kernel(submit(request).result().path, FUNCTION)
+            loaded = load_kernel(self._build(request), FUNCTION)
             self._functions[request] = self._with_constants(loaded, request.plan)
         return self._functions[request]
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 
 from tpopt.backend.generated.access import Access, depends_on
+from tpopt.backend.generated.decisions import Decision, decided
 from tpopt.backend.generated.fuse import fused
 from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.merge import merged
 from tpopt.backend.generated.normal import two_pass
 from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, Work, dense_strides
 from tpopt.backend.generated.products import on_matrix_unit
-from tpopt.backend.generated.schedule import PARALLEL_CYCLES, schedule
+from tpopt.backend.generated.schedule import PARALLEL_CYCLES, reduced_in_vectors, schedule
 from tpopt.backend.generated.sizes import elements, extent, shape
 from tpopt.backend.generated.unroll import unrolled
 from tpopt.errors import KernelUnsupported
@@ -36,11 +37,13 @@ def plan_kernel(
     strides: Mapping[str, tuple[int, ...]] | None = None,
     *,
     matrix: bool = False,
+    decisions: Sequence[Decision] = (),
 ) -> KernelPlan:
     """The plan of a kernel that computes a program of Compute stages, on the matrix unit if asked to.
 
     ``constants`` names the inputs whose values never change: they may be laid out anew. ``strides`` (elements) belong
-    to inputs that are not dense. Raises :class:`KernelUnsupported` with what stands in the way.
+    to inputs that are not dense. ``decisions`` say how the loops of each nest run; without them, what costs least does.
+    Raises :class:`KernelUnsupported` with what stands in the way.
     """
     stages = [s for s in program.stages if isinstance(s, Compute)]
     if len(stages) < len(program.stages):
@@ -62,9 +65,13 @@ def plan_kernel(
         stage, steps = merged(ready[0], known)
         ready = (stage,)
     works = [unrolled(s) if len(ready) == 1 else Work.of(s) for s in ready]
-    for work in works:
+    if decisions and len(decisions) != len(works):
+        raise KernelUnsupported(f"{len(decisions)} decisions for {len(works)} nests")
+    for number, work in enumerate(works):
         packable = _packable(work, constants) if depth == 0 else frozenset()
         nest = schedule(work, processor, depth=depth, strides=known | steps, packable=packable)
+        if decisions:
+            nest = decided(nest, decisions[number], reduced_in_vectors(work, processor, known | steps))
         nests.append(nest)
         if nest.vector is not None:
             packs += [_pack(read, nest, f"pack{len(packs) + n}") for n, read in enumerate(sorted(packable, key=str))]

@@ -11,10 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from tpopt.backend.generated.decisions import Space, decode
 from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.physical import physical
 from tpopt.backend.generated.plan import KernelPlan
 from tpopt.backend.generated.planning import plan_kernel
+from tpopt.backend.generated.schedule import reduced_in_vectors
+from tpopt.errors import KernelUnsupported
 from tpopt.ir import Program
 from tpopt.ir.canonical import canonical
 from tpopt.ir.parse import parse_program
@@ -27,7 +30,8 @@ FUNCTION: Final = "kernel"
 def generator_digest() -> str:
     """Of all that turns a request into code: what an older generator or another TVM built is not taken for its own."""
     folder = Path(__file__).parent
-    files = sorted((*folder.glob("*.py"), *folder.parent.joinpath("tvm").rglob("*.py")))
+    found = (*folder.glob("*.py"), *folder.parent.joinpath("tvm").rglob("*.py"))
+    files = sorted(f for f in found if f.parent.name != "tune")  # a search makes requests, and no code
     versions = ",".join(f"{name}={version(name)}" for name in ("apache-tvm", "apache-tvm-ffi"))
     return sha256(b"".join([versions.encode(), *(f.read_bytes() for f in files)])).hexdigest()[:16]
 
@@ -39,7 +43,8 @@ class KernelRequest:
     ``text`` is a canonical program over tensors as they lie in memory; ``constants`` are the positions of inputs whose
     values never change, ``strides`` (elements) belong to inputs that are not dense. ``channels_last`` are positions,
     among inputs and then outputs, of tensors that come and go with their channels second. ``matrix`` asks for a kernel
-    on the matrix unit. Equal requests ask for the same machine code.
+    on the matrix unit. ``decisions`` is text of :mod:`tpopt.backend.generated.decisions`: how loops run, where
+    tuning has decided. Equal requests ask for the same machine code.
     """
 
     text: str
@@ -48,14 +53,21 @@ class KernelRequest:
     strides: tuple[tuple[int, tuple[int, ...]], ...] = ()
     channels_last: tuple[int, ...] = ()
     matrix: bool = False
+    decisions: str = ""
 
     @staticmethod
     def of(
-        program: Program, constants: tuple[int, ...], processor: Processor, *, matrix: bool = False
+        program: Program,
+        constants: tuple[int, ...],
+        processor: Processor,
+        *,
+        matrix: bool = False,
+        decisions: str = "",
     ) -> KernelRequest:
         """The request for a program, whatever the names in it, on inputs that are dense in their layouts."""
         laid_out, moved = physical(program)
-        return KernelRequest(str(canonical(laid_out)), constants, processor, channels_last=moved, matrix=matrix)
+        text = str(canonical(laid_out))
+        return KernelRequest(text, constants, processor, channels_last=moved, matrix=matrix, decisions=decisions)
 
     def strided(self, strides: Mapping[int, tuple[int, ...]]) -> KernelRequest:
         """The same algebra for inputs that lie in memory in these ways, by position."""
@@ -76,13 +88,29 @@ class KernelRequest:
         names = [t.name for t in (*self.program.inputs, *self.program.outputs)]
         strides = {names[n]: s for n, s in self.strides}
         constants = frozenset(names[n] for n in self.constants)
-        plan = plan_kernel(self.program, constants, self.processor, strides, matrix=self.matrix)
+        decisions = decode(self.decisions) if self.decisions else ()
+        plan = plan_kernel(self.program, constants, self.processor, strides, matrix=self.matrix, decisions=decisions)
         return replace(plan, channels_last=frozenset(names[n] for n in self.channels_last))
+
+    @cached_property
+    def space(self) -> Space:
+        """Other ways to run its loops. Raises :class:`KernelUnsupported`, for the matrix unit as well."""
+        plan = self.plan
+        if not plan.nests:
+            raise KernelUnsupported("a kernel on the matrix unit has no loops to decide about")
+        known = {**plan.strides, **plan.steps}
+        reduced = [reduced_in_vectors(n.work, self.processor, known) for n in plan.nests]
+        return Space(plan, self.processor, reduced)
 
     @cached_property
     def digest(self) -> str:
         """A short name of the request, and of what is built for it."""
         return sha256(self.encode()).hexdigest()[:40]
+
+    @cached_property
+    def identity(self) -> str:
+        """A short name of what is asked for, whichever version of the generator answers: tuning records keep it."""
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:40]
 
     def encode(self) -> bytes:
         """The request as bytes: the same for equal requests, and for the same generator."""
@@ -94,7 +122,8 @@ class KernelRequest:
         data = json.loads(payload)
         strides = tuple((n, tuple(s)) for n, s in data["strides"])
         processor, moved = Processor(**data["processor"]), tuple(data["channels_last"])
-        return KernelRequest(data["text"], tuple(data["constants"]), processor, strides, moved, data["matrix"])
+        fixed = tuple(data["constants"])
+        return KernelRequest(data["text"], fixed, processor, strides, moved, data["matrix"], data["decisions"])
 
 
 @lru_cache(maxsize=4096)

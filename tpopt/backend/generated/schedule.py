@@ -66,6 +66,7 @@ def schedule(
         for iterator, sweep in across.items():
             steps = prod(s.count for s in sweeps.values())
             across[iterator] = Sweep(sweep.lanes, max(1, min(sweep.count, processor.registers // 2 // steps)))
+    sweeps = {i: sweeps[i] for i in loops if i in sweeps}  # steps in the loops' order: registers spill least
     order = _order(access, loops, way.vector)
     cycles = way.cost * prod(extent(i) for i in loops) * _terms(access)
     parallel = _parallel(order, sweeps, cycles, processor) if depth == 0 else 0
@@ -121,6 +122,14 @@ def _load(access: Access, read: Read, iterator: Iter | None, lanes: int, packabl
         return 0.5
     step = access.step(read, iterator, lanes)
     return 0.5 if step in (0, 1) else 1.0 if step == -1 else GATHERED * lanes
+
+
+def reduced_in_vectors(work: Work, processor: Processor, strides: Mapping[str, tuple[int, ...]]) -> tuple[Iter, ...]:
+    """The reduced iterators of a work that may lie in vectors."""
+    access = Access(work, strides)
+    lanes = processor.lanes(_widest(access))
+    found = (_reduced(access, r, lanes) for r in access.reduces)
+    return tuple(dict.fromkeys(i for i in found if i is not None))
 
 
 def _terms(access: Access) -> int:

@@ -1,4 +1,4 @@
-"""Conversions of a tensor to another element type, in the layout it has."""
+"""Conversions of a tensor to another element type, and to another layout on the way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def bind_conversion(stage: Kernel, _binder: Binder, _sizes: Mapping[str, int]) -
     """``convert``: one copy, rounded to the nearest."""
     dtype = torch_dtype(stage.outs[0].dtype)
     call = function("aten._to_copy.default")
-    options = (("dtype", dtype), ("memory_format", torch.preserve_format))
+    last = dict(stage.parameters)["layout"] == "channels_last"
+    options = (("dtype", dtype), ("memory_format", torch.channels_last if last else torch.contiguous_format))
     return Call(f"to {stage.outs[0].dtype}", call, (Ref(stage.reads[0].name),), options, (stage.outs[0].name,))
 
 

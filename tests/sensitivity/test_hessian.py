@@ -1,0 +1,337 @@
+"""Second-order figures against exact Hessians of small models, and that measuring them leaves no trace."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as f
+
+from tpopt.errors import UnknownName, UsageError
+from tpopt.frontend.trace import trace
+from tpopt.rewrite import Trace, registry
+from tpopt.sensitivity.first_order import InverseFisher, fisher_traces, noise_coefficients, sample_gradients
+from tpopt.sensitivity.hessian import (
+    Estimate,
+    activation_traces,
+    diagonal,
+    estimate,
+    gradient,
+    product,
+    top_eigenvalue,
+    traces,
+)
+from tpopt.sensitivity.objective import Objective, Weights
+from tpopt.sensitivity.pairs import changes
+
+
+class Attention(nn.Module):
+    """A head of torch's fused attention, which has no second derivative of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.out = nn.Linear(6, 18), nn.Linear(6, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.mix(x).chunk(3, -1)
+        return self.out(f.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0].mean(1))
+
+
+def networks() -> dict[str, tuple[nn.Module, tuple[int, ...]]]:
+    torch.manual_seed(0)
+    return {
+        "perceptron": (nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)).double(), (5,)),
+        "convolution": (
+            nn.Sequential(
+                nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Softplus(), nn.Flatten(), nn.Linear(27, 3)
+            ).double(),
+            (1, 5, 5),
+        ),
+        "attention": (Attention().double(), (4, 6)),
+    }
+
+
+NETWORKS = networks()
+
+
+def data(
+    shape: tuple[int, ...], sizes: tuple[int, ...] = (9, 9, 5)
+) -> list[tuple[tuple[torch.Tensor, ...], torch.Tensor]]:
+    torch.manual_seed(1)
+    return [((torch.randn(n, *shape, dtype=torch.float64),), torch.randint(3, (n,))) for n in sizes]
+
+
+def objective(name: str, sizes: tuple[int, ...] = (9, 9, 5)) -> Objective:
+    model, shape = NETWORKS[name]
+    return Objective.of_module(model, f.cross_entropy, data(shape, sizes))
+
+
+def flat(values: Weights) -> torch.Tensor:
+    return torch.cat([v.reshape(-1) for v in values.values()])
+
+
+def exact(o: Objective) -> torch.Tensor:
+    """The whole Hessian by forward over reverse mode."""
+    sizes = [w.numel() for w in o.weights.values()]
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        parts = x.split(sizes)
+        weights = {n: p.reshape(w.shape) for (n, w), p in zip(o.weights.items(), parts, strict=True)}
+        return sum(s * o.at(weights, b) for s, b in zip(o.shares(), o.batches, strict=True))
+
+    return torch.autograd.functional.hessian(loss, flat(o.weights))
+
+
+def blocks(o: Objective, hessian: torch.Tensor) -> dict[str, torch.Tensor]:
+    found, start = {}, 0
+    for name, weight in o.weights.items():
+        found[name] = hessian[start : start + weight.numel(), start : start + weight.numel()]
+        start += weight.numel()
+    return found
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_product_is_that_of_the_exact_hessian(name: str):
+    o = objective(name)
+    vector = {n: torch.randn_like(w) for n, w in o.weights.items()}
+    want = exact(o) @ flat(vector)
+    assert (flat(product(o, vector)) - want).norm() <= 1e-8 * want.norm()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_batches_of_unequal_size_count_for_what_they_hold(name: str):
+    o, whole = objective(name), objective(name)
+    inputs = torch.cat([i[0] for i, _ in o.batches])
+    whole = Objective(whole.forward, whole.weights, whole.loss, [((inputs,), torch.cat([t for _, t in o.batches]))])
+    vector = {n: torch.randn_like(w) for n, w in o.weights.items()}
+    for one, other in ((product(o, vector), product(whole, vector)), (gradient(o), gradient(whole))):
+        assert (flat(one) - flat(other)).norm() <= 1e-10 * flat(other).norm()
+    assert o.mean() == pytest.approx(whole.mean(), rel=1e-12)
+    for n, found in traces(o, 4).items():
+        assert found.mean == pytest.approx(traces(whole, 4)[n].mean, rel=1e-9)
+
+
+def test_the_trace_and_its_interval_are_right():
+    o = objective("perceptron", (16,))
+    want = {n: float(b.trace()) for n, b in blocks(o, exact(o)).items()}
+    inside = dict.fromkeys(want, 0)
+    means: dict[str, list[float]] = {n: [] for n in want}
+    for seed in range(20):
+        for n, found in traces(o, 32, seed).items():
+            low, high = found.interval()
+            inside[n] += low <= want[n] <= high
+            means[n].append(found.mean)
+            assert found.data_error is None
+    for n, found in means.items():
+        error = np.std(found, ddof=1) / len(found) ** 0.5
+        assert abs(np.mean(found) - want[n]) <= 4 * error + 1e-12
+        assert inside[n] >= 16
+
+
+@pytest.mark.acceptance
+def test_the_interval_covers_as_often_as_it_says():
+    o = objective("perceptron", (16,))
+    want = {n: float(b.trace()) for n, b in blocks(o, exact(o)).items()}
+    inside = dict.fromkeys(want, 0)
+    for seed in range(50):
+        for n, found in traces(o, 256, seed).items():
+            inside[n] += found.interval()[0] <= want[n] <= found.interval()[1]
+    assert all(43 <= count <= 50 for count in inside.values()), inside
+
+
+def test_the_variance_of_a_probe_is_the_formula():
+    o = objective("perceptron", (16,))
+    hessian = exact(o)
+    rows = np.array([sum(e.mean for e in traces(o, 1, seed).values()) for seed in range(200)])
+    theory = 2 * float((hessian**2).sum() - (hessian.diagonal() ** 2).sum())
+    assert 0.6 <= rows.var(ddof=1) / theory <= 1.6
+
+
+def test_errors_of_probes_and_of_data_are_apart():
+    found = estimate([[1.0, 3.0], [1.0, 3.0]], [0.5, 0.5])
+    assert (found.mean, found.probe_error) == (2.0, 0.0)
+    assert found.data_error == pytest.approx(1.0)
+    found = estimate([[1.0, 1.0], [3.0, 3.0]], [0.5, 0.5])
+    assert (found.probe_error, found.data_error) == (pytest.approx(1.0), 0.0)
+    assert Estimate(1.0, None, None, 1).error is None
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_diagonal_and_the_largest_eigenvalue(name: str):
+    o = objective(name, (9,))
+    hessian = exact(o)
+    values = torch.linalg.eigvalsh(hessian)
+    want = float(values[values.abs().argmax()])
+    assert top_eigenvalue(o) == pytest.approx(want, rel=1e-5)
+    weight, block = next((n, b) for n, b in blocks(o, hessian).items() if len(b) > 3)
+    own = torch.linalg.eigvalsh(block)
+    assert top_eigenvalue(o, weight) == pytest.approx(float(own[own.abs().argmax()]), rel=1e-5)
+    found = flat(diagonal(o, 100))
+    assert (found - hessian.diagonal()).norm() <= 0.25 * hessian.norm()
+
+
+def test_activation_traces_are_those_of_each_sample():
+    o = objective("perceptron")
+    found = activation_traces(o, ["1"], probes=200)["1"]
+    model, _ = NETWORKS["perceptron"]
+    want = total = 0.0
+    for (x,), labels in o.batches:
+        for k in range(len(x)):
+            hidden = model[1](model[0](x[k : k + 1])).detach()
+            block = torch.autograd.functional.hessian(
+                lambda a, k=k, labels=labels: f.cross_entropy(model[2](a), labels[k : k + 1]), hidden
+            )
+            want += float(block.reshape(8, 8).trace())
+            total += 1
+    assert found.probe_error is not None
+    assert abs(found.mean - want / total) <= 4 * found.probe_error
+    assert found.data_error is not None
+    with pytest.raises(UnknownName, match="value"):
+        activation_traces(o, ["nothing"])
+
+
+def test_it_works_on_a_program_as_it_was_rewritten():
+    model, shape = NETWORKS["convolution"]
+    model = model.float()
+    try:
+        batches = [((i[0].float(),), t) for i, t in data(shape, (9, 9))]
+        program = registry().parse("default").run(trace(model.eval(), batches[0][0]).algebra, Trace())
+        o = Objective.of_program(program, lambda out, t: f.cross_entropy(out[0], t), batches)
+        assert any(w.rank == 4 for w in program.weights)
+        found = traces(o, 8)
+        assert set(found) == set(o.weights)
+        assert all(np.isfinite(e.mean) for e in found.values())
+        plain = Objective.of_module(model, f.cross_entropy, batches)
+        assert o.mean() == pytest.approx(plain.mean(), rel=1e-5)
+        last = next(n for n, w in o.weights.items() if w.shape == (3, 27))
+        assert found[last].mean == pytest.approx(traces(plain, 8)["4.weight"].mean, rel=0.5)
+        assert activation_traces(o, probes=2)
+    finally:
+        model.double()
+
+
+@pytest.mark.parametrize("measure", [traces, diagonal, activation_traces, lambda o, **_: fisher_traces(o)])
+def test_nothing_is_left_changed(measure: Callable[..., object]):
+    model, shape = NETWORKS["convolution"]
+    model.train()
+    state = {n: t.clone() for n, t in model.state_dict().items()}
+    modes = [m.training for m in model.modules()]
+    o = Objective.of_module(model, f.cross_entropy, data(shape))
+    random = torch.random.get_rng_state()
+    first, second = (measure(o, probes=3, seed=5) for _ in range(2))
+    assert str(first) == str(second)
+    assert [m.training for m in model.modules()] == modes
+    assert all(torch.equal(t, state[n]) for n, t in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(random, torch.random.get_rng_state())
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_a_hundred_calls_leave_no_tensor_behind():
+    o = objective("attention", (4,))
+
+    def alive() -> int:
+        gc.collect()
+        return sum(issubclass(type(x), torch.Tensor) for x in gc.get_objects())
+
+    traces(o, 1)
+    activation_traces(o, probes=1)
+    before = alive()
+    for _ in range(50):
+        traces(o, 1)
+        activation_traces(o, probes=1)
+    assert alive() <= before
+
+
+def test_fisher_and_its_inverse():
+    o = objective("perceptron")
+    rows = torch.stack([flat(g) for g in sample_gradients(o)])
+    assert torch.allclose(rows.mean(0), flat(gradient(o)))
+    start = 0
+    for n, found in fisher_traces(o).items():
+        size = o.weights[n].numel()
+        assert found == pytest.approx(float(rows[:, start : start + size].square().sum(1).mean()))
+        start += size
+    vector = {n: torch.randn_like(w) for n, w in o.weights.items()}
+    dense = rows.T @ rows / len(rows) + 1e-3 * torch.eye(rows.shape[1], dtype=torch.float64)
+    want = torch.linalg.solve(dense, flat(vector))
+    got = flat(InverseFisher(o, damping=1e-3)(vector))
+    assert (got - want).norm() <= 1e-8 * want.norm()
+    with pytest.raises(UnknownName):
+        InverseFisher(o)({})
+
+
+def test_noise_tells_the_trace_without_a_backward_pass():
+    torch.manual_seed(0)
+    model = nn.Linear(6, 1, bias=False).double()
+    x = torch.randn(64, 6, dtype=torch.float64)
+    y = x @ model.weight.detach().T  # at the minimum: the loss is its quadratic form alone
+    o = Objective.of_module(model, f.mse_loss, [((x,), y)])
+    want = float(exact(o).trace()) / 2 * float(model.weight.detach().square().sum()) / 6
+    found = np.mean([noise_coefficients(o, seed=s)["weight"] for s in range(60)])
+    assert found == pytest.approx(want, rel=0.2)
+
+
+def test_pairs_are_those_of_the_exact_hessian():
+    o = objective("perceptron")
+    deltas = {(n, c): s * torch.randn_like(w) for n, w in o.weights.items() for c, s in (("a", 0.1), ("b", 0.01))}
+    found = changes(o, deltas)
+    hessian, slope = exact(o), flat(gradient(o))
+    whole = torch.stack(
+        [flat({n: d if n == k else torch.zeros_like(w) for n, w in o.weights.items()}) for (k, _), d in deltas.items()]
+    )
+    assert np.allclose(found.second, (whole @ hessian @ whole.T).numpy(), rtol=1e-7, atol=1e-12)
+    assert np.allclose(found.first, (whole @ slope).numpy())
+    chosen = dict.fromkeys(o.weights, "b")
+    moved = {n: w + deltas[n, "b"] for n, w in o.weights.items()}
+    assert found.increase(chosen) == pytest.approx(o.mean(moved) - o.mean(), rel=0.05)
+    alone = sum(found.increase({n: "b"}) for n in o.weights)
+    assert found.increase(chosen, pairs=False) == pytest.approx(alone)
+    with pytest.raises(UnknownName):
+        found.increase({"0.weight": "c"})
+
+
+def test_pairs_make_an_assignment():
+    from tpopt.passes.precision.assignment import Resource, assign
+
+    o = objective("perceptron")
+    layers = [n for n, w in o.weights.items() if w.dim() == 2]
+    slope = gradient(o)
+    deltas = {(n, "coarse"): 0.2 * slope[n] / slope[n].norm() for n in layers}  # uphill
+    found = changes(o, deltas)
+    costs = tuple((1.0, 4.0) for _ in layers)
+    problem = found.problem(layers, ("coarse", "as it is"), [Resource("bytes", costs, 5.0)])
+    best = assign(problem)
+    assert sorted(best.choices) == [0, 1]
+    assert best.loss == pytest.approx(min(found.increase({n: "coarse"}) for n in layers))
+
+
+@pytest.mark.parametrize(
+    ("ask", "named"),
+    [
+        (lambda o: traces(o, 0), "probes"),
+        (lambda o: top_eigenvalue(o, "nobody"), "nobody"),
+        (lambda o: changes(o, {("nobody", "a"): torch.zeros(1)}), "nobody"),
+        (lambda o: changes(o, {("0.bias", "a"): torch.zeros(1)}), "shape"),
+        (lambda o: noise_coefficients(o, sizes=()), "sizes"),
+        (lambda o: InverseFisher(o, damping=0.0), "damping"),
+        (lambda o: Objective(o.forward, {}, o.loss, o.batches), "weights"),
+        (lambda o: Objective(o.forward, o.weights, o.loss, []), "batches"),
+        (lambda o: Objective(o.forward, o.weights, lambda a, _: a, o.batches).mean(), "scalar"),
+    ],
+)
+def test_a_wrong_question_is_refused(ask: Callable[[Objective], object], named: str):
+    with pytest.raises(UsageError, match=named):
+        ask(objective("perceptron"))
+
+
+def test_equal_keys_mean_equal_figures():
+    one, other = objective("perceptron"), objective("perceptron")
+    assert one.key(0) == other.key(0)
+    assert one.key(0) != one.key(1)
+    other.weights["0.bias"] = other.weights["0.bias"] + 1
+    assert one.key(0) != other.key(0)
