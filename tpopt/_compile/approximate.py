@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import ceil, log2
 from typing import TYPE_CHECKING, Final
 
-from tpopt._compile.bounds import holding, weights_of
+from tpopt._compile.bounds import all_held, holding, weights_of
 from tpopt._compile.check import verify_plan
 from tpopt._compile.derivations import all_proved
 from tpopt._compile.metric import Judge
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tpopt._compile.attempt import Attempt
     from tpopt.backend.binding import Binder
     from tpopt.choose.candidate import Candidate, Candidates
+    from tpopt.choose.solve import Holding
 
 SPARE: Final = 0.9
 """Aim at this part of the admitted error: predictions are first-order."""
@@ -45,23 +46,25 @@ MEASURING_SHARE: Final = 0.3
 LEAST_SECONDS: Final = 5.0
 WORTH: Final = 0.01
 """Where memory alone is bounded, an error of this size counts as much as all the time that the model takes."""
+STEEPEST: Final = 5
+"""Doublings of the price on bytes, up and down from where all constants count as much as all the time."""
 FURTHER: Final = 3
 """Plans tried beyond what a bisection over the values takes."""
 
 
 @dataclass
 class Found:
-    """The best plan within the budget so far, what was tried, and what may be spent."""
+    """A plan within the budget."""
 
     choice: Choice
     special: Specialization
-    rows: list[ParetoRow] = field(default_factory=list)
 
 
 def approximated(attempt: Attempt, special: Specialization, state: State) -> Found | None:
     """The fastest plan that holds the budget where it is predicted to be faster than the exact one, else ``None``.
 
-    ``special`` is the verified exact plan. ``attempt.verification`` is that of the plan returned.
+    ``special`` is the verified exact plan. ``attempt.verification`` is that of the plan returned; ``attempt.pareto``
+    lists what was tried, the exact plan first.
     """
     exact = attempt.choice
     assert exact is not None
@@ -132,11 +135,20 @@ class _Search:
         self._attempt, self._special, self._state, self._exact = attempt, special, state, exact
         self._accuracy, self._levels = accuracy, levels
         self._best: Found | None = None
-        self._rows: list[ParetoRow] = []
+        row = attempt.verification
+        self._rows = [
+            ParetoRow(
+                predicted_us=exact.solution.total_us, predicted_error=0.0,
+                measured_error=None if row is None else row.l2_rel, drop=None,
+                weights_bytes=weights_of(exact.plan, special.binder.weights), status="admitted", note="exact",
+            )
+        ]  # fmt: skip
         self._judge = Judge.of(attempt)
         free = attempt.budget.max_error is None and attempt.budget.max_drop is None
         self._least_price = exact.solution.total_us / WORTH**2 if free else 0.0
         self._holding = holding(attempt, exact.found, special.binder.weights)
+        if attempt.budget.latency_ms is not None and attempt.budget.weights_bytes is None:
+            self._holding = self._smallest(1e3 * SPARE * attempt.budget.latency_ms)
 
     def run(self) -> Found | None:
         """Tries the whole budget; where it fails, bisects over the levels between what failed and what did not."""
@@ -157,8 +169,7 @@ class _Search:
             if high - low <= 1:
                 break
             limit = self._next(low, high, limit, error)
-        if self._best is not None:
-            self._best.rows = self._rows
+        self._attempt.pareto = tuple(self._rows)
         return self._best
 
     def _next(self, low: int, high: int, limit: float, error: float | None) -> float:
@@ -169,6 +180,20 @@ class _Search:
             if low < bisect_right(self._levels, guess) < high:
                 return guess
         return self._levels[max((low + high) // 2 - 1, 0)]
+
+    def _smallest(self, most_us: float) -> Holding | None:
+        """The dearest price on bytes with which a cover is expected to stay within a time; None where none does."""
+        weights = self._special.binder.weights
+        own = all_held(self._exact.found, weights)
+        scale = self._exact.solution.total_us / max(sum(own.sizes.values()), 1)
+        best = None
+        for power in range(-STEEPEST, STEEPEST + 1):
+            self._holding = replace(own, price=scale * 2.0**power)
+            choice = self._priced(0.0)
+            if choice is None or choice.solution.total_us > most_us:
+                break
+            best = self._holding
+        return best
 
     def _choice(self, limit: float) -> Choice | None:
         choice = self._accuracy.cheapest(limit, self._priced, self._exact.solution.total_us)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tpopt.choose.candidate import Candidate, Candidates
@@ -35,11 +36,13 @@ def weights_of(plan: Plan, weights: dict[str, torch.Tensor]) -> int:
 def holding(attempt: Attempt, found: Candidates, weights: dict[str, torch.Tensor]) -> Holding | None:
     """The row on bytes of constants for the cover program; None where they are not bounded."""
     limit = weights_limit(attempt)
-    if limit is None:
-        return None
+    return None if limit is None else replace(all_held(found, weights), limit=limit)
+
+
+def all_held(found: Candidates, weights: dict[str, torch.Tensor]) -> Holding:
+    """The constants of all candidates, with no bound on them."""
     reads = {c.name: _constants(c, weights) for c in found.admitted}
-    sizes = {n: _bytes(weights[n]) for names in reads.values() for n in names}
-    return Holding(reads, sizes, limit)
+    return Holding(reads, {n: _bytes(weights[n]) for names in reads.values() for n in names})
 
 
 def _constants(candidate: Candidate, weights: dict[str, torch.Tensor]) -> tuple[str, ...]:
@@ -68,10 +71,11 @@ def _peak(plain: Built | None, otherwise: int) -> int:
     return memory.arena_bytes + memory.owned_peak_bytes
 
 
-def allows_original(attempt: Attempt) -> bool:
-    """Whether the model itself is within the bounds on memory: a bound on buffers is for plans alone."""
-    limit = weights_limit(attempt)
-    return (limit is None or original_bytes(attempt) <= limit) and attempt.budget.peak_bytes is None
+def allows_original(attempt: Attempt, ms: float) -> bool:
+    """Whether the model itself is within the bounds on memory and time; one on buffers is for plans alone."""
+    limit, most = weights_limit(attempt), attempt.budget.latency_ms
+    quick = most is None or ms <= most
+    return quick and (limit is None or original_bytes(attempt) <= limit) and attempt.budget.peak_bytes is None
 
 
 def nothing_within(attempt: Attempt, nearest: list[str]) -> LimitExceeded:

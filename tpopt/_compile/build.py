@@ -62,7 +62,7 @@ def build(attempt: Attempt) -> Built:
     if attempt.storages:
         found = approximated(attempt, special, state)
         if found is not None:
-            attempt.choice, attempt.pareto = found.choice, tuple(found.rows)
+            attempt.choice = found.choice
             attempt.built = _built(attempt, found.special, state)
             attempt.built.verification = attempt.verification
             attempt.built.rivals["exact"] = exact
