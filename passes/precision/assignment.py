@@ -24,6 +24,7 @@ from scipy.sparse import csr_array
 from tpopt.errors import LimitExceeded, UsageError
 
 Status = Literal["optimal", "feasible"]
+Ending = Literal["optimal", "feasible", "infeasible", "unknown"]
 Floats = npt.NDArray[np.float64]
 
 SLACK: Final = 1e-9
@@ -31,6 +32,8 @@ SLACK: Final = 1e-9
 SCALED: Final = 1e6
 """What all of a resource counts as: the solver keeps constraints to one part in 10^6."""
 SECONDS: Final = 60.0
+INFEASIBLE: Final = 2
+"""The solver's status where no solution exists."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,14 @@ def assign(problem: Problem, seconds: float = SECONDS) -> Assignment:
     Raises :class:`~tpopt.errors.LimitExceeded` where no assignment is within the budgets: the message names the least
     that each budget has to be, the others being what they are.
     """
-    program = _Program(problem)
-    choices, status = program.least_loss(seconds)
+    choices, status = _Program(problem).least_loss(seconds)
+    if choices is None and status == "unknown":
+        raise LimitExceeded(f"no assignment was found in {seconds:g} s, and none is ruled out; give it more time")
     if choices is None:
         raise LimitExceeded(_infeasible(problem))
-    return Assignment(choices, problem.loss(choices), status)
+    if not problem.admits(choices):  # by less than the solver's tolerance
+        raise LimitExceeded(f"the best assignment exceeds a budget by rounding; {_infeasible(problem)}")
+    return Assignment(choices, problem.loss(choices), "optimal" if status == "optimal" else "feasible")
 
 
 class _Program:
@@ -157,11 +163,11 @@ class _Program:
         scale = SCALED / max(sum(map(max, resource.costs)), 1e-300)
         return self._row({k: v * scale for k, v in costs.items()}, -np.inf, resource.limit * scale * (1 + SLACK))
 
-    def least_loss(self, seconds: float) -> tuple[tuple[int, ...] | None, Status]:
-        """The best choices found, and whether they are proved to be best."""
+    def least_loss(self, seconds: float) -> tuple[tuple[int, ...] | None, Ending]:
+        """The best choices, and whether they are proved to be that; what all choices of a layer have is left out."""
         problem = self.problem
-        objective = np.array([v for row in problem.losses for v in row] + list(problem.pairs.values()))
-        return self._solve(objective, seconds)
+        own = [v - min(row) for row in problem.losses for v in row]
+        return self._solve(np.array(own + list(problem.pairs.values())), seconds)
 
     def least_cost(self, resource: Resource) -> float | None:
         """The least that choices take of a resource; ``None`` where the other constraints admit none at all."""
@@ -170,20 +176,20 @@ class _Program:
         choices, _ = self._solve(objective, SECONDS)
         return None if choices is None else self.problem.cost(resource, choices)
 
-    def _solve(self, objective: Floats, seconds: float) -> tuple[tuple[int, ...] | None, Status]:
+    def _solve(self, objective: Floats, seconds: float) -> tuple[tuple[int, ...] | None, Ending]:
         entries = [(r, c, v) for r, (row, _, _) in enumerate(self.rows) for c, v in row.items()]
         at, values = ([e[0] for e in entries], [e[1] for e in entries]), [e[2] for e in entries]
         matrix = csr_array((values, at), shape=(len(self.rows), self.columns))
         bounds = ([low for _, low, _ in self.rows], [high for _, _, high in self.rows])
         found = milp(
-            objective / max(float(np.abs(objective).max()), 1e-300),
+            objective * (SCALED / max(float(np.abs(objective).max()), 1e-300)),  # far above the solver's absolute gap
             constraints=LinearConstraint(matrix, *bounds),
             integrality=np.ones(self.columns),
             bounds=Bounds(0, 1),
             options={"time_limit": seconds, "mip_rel_gap": 0.0},
         )
         if found.x is None:
-            return None, "feasible"
+            return None, "infeasible" if found.status == INFEASIBLE else "unknown"
         ranges = pairwise(self.first)
         picked = tuple(int(np.argmax(found.x[low:high])) for low, high in ranges)
         return picked, "optimal" if found.status == 0 else "feasible"

@@ -329,6 +329,18 @@ def test_a_wrong_question_is_refused(ask: Callable[[Objective], object], named: 
         ask(objective("perceptron"))
 
 
+def test_inputs_may_be_a_tensor_and_gradients_switched_off():
+    model, shape = NETWORKS["perceptron"]
+    batches = data(shape)
+    plain = Objective.of_module(model, f.cross_entropy, [(i[0], t) for i, t in batches])
+    want = traces(objective("perceptron"), 2)
+    assert plain.shares() == objective("perceptron").shares()
+    with torch.no_grad():
+        assert traces(plain, 2) == want
+        assert activation_traces(plain, probes=1)
+        assert fisher_traces(plain)
+
+
 def test_equal_keys_mean_equal_figures():
     one, other = objective("perceptron"), objective("perceptron")
     assert one.key(0) == other.key(0)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from tpopt.errors import UnknownName, UsageError
-from tpopt.sensitivity.objective import Batch, Objective, Weights, derivative
+from tpopt.sensitivity.objective import Batch, Objective, Weights, derivative, differentiating
 
 NOISE: tuple[float, ...] = tuple(0.01 * k for k in range(1, 16))
 """Relative sizes of the noise, each measured once."""
@@ -36,8 +36,9 @@ def _one(targets: object, k: int) -> object:
 
 
 def _gradient(objective: Objective, batch: Batch) -> Weights:
-    weights = {n: w.detach().clone().requires_grad_() for n, w in objective.weights.items()}
-    found = derivative(objective.at(weights, batch), list(weights.values()))
+    with differentiating():
+        weights = {n: w.detach().clone().requires_grad_() for n, w in objective.weights.items()}
+        found = derivative(objective.at(weights, batch), list(weights.values()))
     return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(weights.items(), found, strict=True)}
 
 

@@ -20,7 +20,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from scipy.stats import t as student
 
 from tpopt.errors import UnknownName, UsageError
-from tpopt.sensitivity.objective import Batch, Objective, Weights, derivative
+from tpopt.sensitivity.objective import Batch, Objective, Weights, derivative, differentiating
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ def gradient(objective: Objective) -> Weights:
     """The gradient of the mean loss."""
     total = {n: torch.zeros_like(w) for n, w in objective.weights.items()}
     for share, batch in zip(objective.shares(), objective.batches, strict=True):
-        weights = _leaves(objective.weights)
-        found = derivative(objective.at(weights, batch), list(weights.values()))
+        with differentiating():
+            weights = _leaves(objective.weights)
+            found = derivative(objective.at(weights, batch), list(weights.values()))
         for name, value in zip(weights, found, strict=True):
             if value is not None:
                 total[name] += share * value
@@ -80,6 +81,11 @@ def _leaves(weights: Weights) -> Weights:
 
 def _batch_product(objective: Objective, batch: Batch, vector: Weights) -> Weights:
     """The product with one batch's Hessian: the gradient of ``<gradient, vector>``."""
+    with differentiating():
+        return _twice(objective, batch, vector)
+
+
+def _twice(objective: Objective, batch: Batch, vector: Weights) -> Weights:
     weights = _leaves(objective.weights)
     loss = objective.at(weights, batch)
     first = derivative(loss, list(weights.values()), again=True)
@@ -153,7 +159,13 @@ def activation_traces(
         probes: Rademacher vectors over all samples of a batch; samples do not meet in the loss (no batch statistics).
         seed: of the probes.
     """
-    generator = _generator(probes, seed)
+    with differentiating():
+        return _activation_traces(objective, names, probes, _generator(probes, seed))
+
+
+def _activation_traces(
+    objective: Objective, names: Sequence[str] | None, probes: int, generator: torch.Generator
+) -> dict[str, Estimate]:
     table: dict[str, list[list[float]]] = {}
     for number, batch in enumerate(objective.batches):
         values: Weights = {}

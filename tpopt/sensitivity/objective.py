@@ -16,8 +16,11 @@ from tpopt.ir import Program
 from tpopt.ir.to_torch import to_torch
 
 Weights: TypeAlias = dict[str, torch.Tensor]
-Batch: TypeAlias = "tuple[tuple[torch.Tensor, ...], Any]"
+Inputs: TypeAlias = tuple[torch.Tensor, ...]
+Batch: TypeAlias = tuple[Inputs, Any]
 """Inputs, and what the loss compares the outputs with."""
+Given: TypeAlias = "tuple[torch.Tensor | Inputs, Any]"
+"""A batch as loaders give it: the one input of a model may stand for itself."""
 Loss: TypeAlias = Callable[[Any, Any], torch.Tensor]
 """Of outputs and targets: the mean over the samples of a batch, a scalar."""
 
@@ -30,7 +33,7 @@ class Objective:
         forward: of weights, inputs and a callback that is told each value by name; returns the outputs.
         weights: values by name, detached; those that are not floats are held fixed.
         loss: the mean loss of a batch.
-        batches: the data, read anew each time; the last batch may be smaller.
+        batches: pairs of inputs (a tensor, or several) and targets; the last batch may be smaller.
         size: the number of samples of a batch's inputs; by default the first axis of the first.
     """
 
@@ -48,7 +51,7 @@ class Objective:
             raise UsageError("batches: the data is empty")
 
     @classmethod
-    def of_module(cls, model: torch.nn.Module, loss: Loss, batches: Iterable[Batch]) -> Objective:
+    def of_module(cls, model: torch.nn.Module, loss: Loss, batches: Iterable[Given]) -> Objective:
         """Of a module, run in eval mode; its mode, parameters, buffers and gradients stay as they are."""
         weights = {n: p.detach() for n, p in model.named_parameters() if p.is_floating_point()}
 
@@ -58,10 +61,10 @@ class Objective:
             with _evaluating(model), _told(model, tell):
                 return torch.func.functional_call(model, given, inputs)
 
-        return cls(forward, weights, loss, list(batches))
+        return cls(forward, weights, loss, _whole(batches))
 
     @classmethod
-    def of_program(cls, program: Program, loss: Loss, batches: Iterable[Batch]) -> Objective:
+    def of_program(cls, program: Program, loss: Loss, batches: Iterable[Given]) -> Objective:
         """Of a program as it was rewritten; weights and values have its names. The outputs are a tuple."""
         function = to_torch(program)
         floats = {w.name for w in program.weights if w.dtype.is_float}
@@ -77,7 +80,7 @@ class Objective:
 
             return function(*inputs, weights=given, on_stage=on_stage)
 
-        return cls(forward, weights, loss, list(batches))
+        return cls(forward, weights, loss, _whole(batches))
 
     def shares(self) -> list[float]:
         """Each batch's part of all samples."""
@@ -112,6 +115,10 @@ class Objective:
             return sum(s * v for s, v in zip(self.shares(), values, strict=True))
 
 
+def _whole(batches: Iterable[Given]) -> list[Batch]:
+    return [((inputs,) if isinstance(inputs, torch.Tensor) else tuple(inputs), t) for inputs, t in batches]
+
+
 @contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
     modes = [(m, m.training) for m in model.modules()]
@@ -141,6 +148,13 @@ def _told(model: torch.nn.Module, tell: Callable[[str, torch.Tensor], None] | No
 def _tell(tell: Callable[[str, torch.Tensor], None], name: str, out: Any) -> None:
     if isinstance(out, torch.Tensor):
         tell(name, out)
+
+
+@contextmanager
+def differentiating() -> Iterator[None]:
+    """Gradients, wherever the caller has switched them off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def derivative(

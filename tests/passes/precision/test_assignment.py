@@ -93,6 +93,25 @@ def test_what_is_feasible_is_named():
         assign(both)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_losses_of_all_sizes_are_told_apart(seed: int):
+    rng = random.Random(seed)
+    losses = ((1e7, 1e7), *(tuple(rng.expovariate(1) for _ in range(2)) for _ in range(10)))
+    problem = Problem(losses, (Resource("bytes", ((1.0, 1.0), *((1.0, 2.0) for _ in range(10))), 16.0),))
+    best = brute(problem)
+    assert best is not None
+    assert assign(problem).loss - 1e7 == pytest.approx(best - 1e7, abs=1e-6)
+
+
+def test_too_little_time_is_no_proof_that_nothing_is_feasible():
+    rng = random.Random(1)
+    losses = tuple(tuple(rng.expovariate(1) / 4**c for c in range(4)) for _ in range(300))
+    sizes = tuple(tuple(n * b for b in (2.0, 4.0, 8.0, 16.0)) for n in (rng.uniform(1, 9) for _ in range(300)))
+    problem = Problem(losses, (Resource("bytes", sizes, 0.4 * sum(r[-1] for r in sizes)),))
+    with pytest.raises(LimitExceeded, match="more time"):
+        assign(problem, 1e-9)
+
+
 def test_large_problems_are_quick():
     rng = random.Random(1)
     losses = tuple(tuple(rng.expovariate(1) / 4**c for c in range(4)) for _ in range(200))
