@@ -57,8 +57,8 @@ class Spectra:
         core = np.asarray(tensor, dtype=np.float64)
         factors, squares = [], []
         for mode in range(core.ndim):
-            unfolded = np.moveaxis(core, mode, 0).reshape(core.shape[mode], -1)
-            values, vectors = np.linalg.eigh(unfolded @ unfolded.T)
+            matrix = unfolded(core, mode)
+            values, vectors = np.linalg.eigh(matrix @ matrix.T)
             factors.append(np.ascontiguousarray(vectors[:, ::-1]))
             squares.append(np.maximum(values[::-1], 0.0))
             core = multiplied(core, factors[-1].T, mode)
@@ -259,7 +259,7 @@ def fitted(
             for other in range(tensor.ndim):
                 if other != mode:
                     rest = multiplied(rest, factors[other].T, other)
-            factors[mode] = _leading(np.moveaxis(rest, mode, 0).reshape(tensor.shape[mode], -1), core[mode])
+            factors[mode] = leading(unfolded(rest, mode), core[mode])
         made = _core(tensor, factors)
         energy = float(np.square(made).sum())
         if energy - kept <= tolerance * max(energy, 1e-300):
@@ -274,13 +274,18 @@ def _core(tensor: Floats, factors: Sequence[Floats]) -> Floats:
     return tensor
 
 
-def _leading(unfolded: Floats, rank: int) -> Floats:
+def unfolded(tensor: Floats, mode: int) -> Floats:
+    """The tensor as a matrix whose rows are one mode."""
+    return np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
+
+
+def leading(matrix: Floats, rank: int) -> Floats:
     """The leading left singular vectors, by the smaller Gram matrix."""
-    rows, columns = unfolded.shape
+    rows, columns = matrix.shape
     if rows <= columns:
-        return np.linalg.eigh(unfolded @ unfolded.T)[1][:, ::-1][:, :rank]
-    vectors = np.linalg.eigh(unfolded.T @ unfolded)[1][:, ::-1][:, : min(rank, columns)]
-    basis, _ = np.linalg.qr(np.hstack([unfolded @ vectors, np.eye(rows)[:, : max(0, rank - vectors.shape[1])]]))
+        return np.linalg.eigh(matrix @ matrix.T)[1][:, ::-1][:, :rank]
+    vectors = np.linalg.eigh(matrix.T @ matrix)[1][:, ::-1][:, : min(rank, columns)]
+    basis, _ = np.linalg.qr(np.hstack([matrix @ vectors, np.eye(rows)[:, : max(0, rank - vectors.shape[1])]]))
     return basis[:, :rank]
 
 

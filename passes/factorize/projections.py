@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tpopt.errors import UsageError
+from tpopt.passes.factorize.core_shapes import leading, unfolded
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,10 +65,6 @@ def _is_tall(matrix: Floats) -> bool:
     return int(rows) > int(columns)
 
 
-def _svd(matrix: Floats, rank: int) -> tuple[Floats, Floats]:
-    return Spectrum.of(matrix).split(rank)
-
-
 @dataclass(frozen=True)
 class LowRank:
     """``weight[o, i] ~ sum_r left[o, r] right[r, i]``."""
@@ -84,7 +81,7 @@ class LowRank:
         fits = weight.ndim == 2 and 1 <= rank <= min(weight.shape)
         _check(fits, f"rank={rank} of a weight of shape {weight.shape}")
         if covariance is None:
-            return cls(*_svd(np.asarray(weight, dtype=np.float64), rank))
+            return cls(*Spectrum.of(weight).split(rank))
         # the principal directions of the outputs: no inverse, which inputs that are always zero lack
         weight = np.asarray(weight, dtype=np.float64)
         outputs = weight @ np.asarray(covariance, dtype=np.float64) @ weight.T
@@ -117,11 +114,11 @@ class Tucker2:
             f"ranks={ranks} of a weight of shape {weight.shape}",
         )
         tensor = np.asarray(weight, dtype=np.float64)
-        right = _leading(_unfolded(tensor, 1), ins)
-        left = _leading(_unfolded(tensor, 0), outs)
+        right = leading(unfolded(tensor, 1), ins)
+        left = leading(unfolded(tensor, 0), outs)
         for _ in range(sweeps):
-            left = _leading(_unfolded(np.einsum("oi...,ib->ob...", tensor, right), 0), outs)
-            right = _leading(_unfolded(np.einsum("oi...,oa->ai...", tensor, left), 1), ins)
+            left = leading(unfolded(np.einsum("oi...,ib->ob...", tensor, right), 0), outs)
+            right = leading(unfolded(np.einsum("oi...,oa->ai...", tensor, left), 1), ins)
         core = np.einsum("oi...,oa,ib->ab...", tensor, left, right)
         return cls(left, core, np.ascontiguousarray(right.T))
 
@@ -143,12 +140,19 @@ class SpatialSvd:
     right: Floats
 
     @classmethod
-    def of(cls, weight: Floats, rank: int) -> SpatialSvd:
-        """The nearest one: an SVD of ``[o b, i a]``."""
+    def spectrum(cls, weight: Floats) -> Spectrum:
+        """Of the weight as ``[o b, i a]``."""
         _check(weight.ndim == 4, f"a spatial SVD of a weight of shape {weight.shape}")
         o, i, a, b = weight.shape
+        return Spectrum.of(weight.transpose(0, 3, 1, 2).reshape(o * b, i * a))
+
+    @classmethod
+    def of(cls, weight: Floats, rank: int, spectrum: Spectrum | None = None) -> SpatialSvd:
+        """The nearest one; ``spectrum`` is that of the weight, where it is known already."""
+        found = cls.spectrum(weight) if spectrum is None else spectrum
+        o, i, a, b = weight.shape
         _check(1 <= rank <= min(o * b, i * a), f"rank={rank} of a weight of shape {weight.shape}")
-        left, right = _svd(weight.transpose(0, 3, 1, 2).reshape(o * b, i * a).astype(np.float64), rank)
+        left, right = found.split(rank)
         return cls(left.reshape(o, b, rank).transpose(0, 2, 1).copy(), right.reshape(rank, i, a))
 
     def whole(self) -> Floats:
@@ -176,9 +180,8 @@ class Kronecker:
         _check(rows % p == 0 and columns % q == 0, f"shape={shape} does not divide a weight of shape {weight.shape}")
         m, n = rows // p, columns // q
         _check(1 <= terms <= min(p * q, m * n), f"terms={terms} of a weight of shape {weight.shape}")
-        left, right = _svd(
-            weight.reshape(p, m, q, n).transpose(0, 2, 1, 3).reshape(p * q, m * n).astype(np.float64), terms
-        )
+        rearranged = weight.reshape(p, m, q, n).transpose(0, 2, 1, 3).reshape(p * q, m * n)
+        left, right = Spectrum.of(rearranged).split(terms)
         return cls(left.T.reshape(terms, p, q).copy(), right.reshape(terms, m, n))
 
     def whole(self) -> Floats:
@@ -204,18 +207,20 @@ class BlockTrain:
     right: Floats
 
     @classmethod
-    def of(cls, weight: Floats, split: tuple[int, int], rank: int) -> BlockTrain:
-        """The nearest one: each block ``[m, q]`` of a pair ``(n, p)`` by its own SVD.
-
-        ``split`` is ``(n, p)``: how many parts rows and columns have, of ``m`` and ``q`` each.
-        """
+    def spectrum(cls, weight: Floats, split: tuple[int, int]) -> Spectrum:
+        """Of each block ``[m, q]`` for a pair ``(n, p)``: ``split`` says how many parts rows and columns have."""
         rows, columns = weight.shape
         n, p = split
         _check(rows % n == 0 and columns % p == 0, f"split={split} does not divide a weight of shape {weight.shape}")
-        m, q = rows // n, columns // p
+        return Spectrum.of(weight.reshape(rows // n, n, p, columns // p).transpose(1, 2, 0, 3))
+
+    @classmethod
+    def of(cls, weight: Floats, split: tuple[int, int], rank: int, spectrum: Spectrum | None = None) -> BlockTrain:
+        """The nearest one: each block by its own SVD; ``spectrum`` is theirs, where it is known already."""
+        found = cls.spectrum(weight, split) if spectrum is None else spectrum
+        m, q = found.matrix.shape[-2:]
         _check(1 <= rank <= min(m, q), f"rank={rank} of blocks of {m} by {q}")
-        blocks = weight.reshape(m, n, p, q).transpose(1, 2, 0, 3).astype(np.float64)
-        left, right = _svd(blocks, rank)
+        left, right = found.split(rank)
         return cls(np.ascontiguousarray(left.transpose(0, 2, 1, 3)), np.ascontiguousarray(right.transpose(1, 0, 2, 3)))
 
     def whole(self) -> Floats:
@@ -269,14 +274,6 @@ class Train:
     @property
     def factors(self) -> tuple[Floats, ...]:
         return self.cores
-
-
-def _unfolded(tensor: Floats, mode: int) -> Floats:
-    return np.moveaxis(tensor, mode, 0).reshape(tensor.shape[mode], -1)
-
-
-def _leading(unfolded: Floats, rank: int) -> Floats:
-    return np.linalg.eigh(unfolded @ unfolded.T)[1][:, ::-1][:, :rank]
 
 
 def _check(good: bool, what: str) -> None:

@@ -11,6 +11,7 @@ from support.small import Block, Residual
 from torch import nn
 
 import tpopt
+from tpopt._compile.metric import Agreement, split_labels
 from tpopt.errors import LimitExceeded, UnknownName, UsageError
 from tpopt.ir import DType
 
@@ -164,3 +165,45 @@ def test_under_a_bound_on_time_the_smallest_is_sought(compiled: Callable[..., An
     assert fast.report.memory.weights_bytes
     assert min(own) <= 0.51 * sum(p.numel() * 4 for p in WIDE.parameters())
     assert error(WIDE, fast, X) <= 2e-2
+
+
+def test_batches_of_other_shapes_run_the_original_while_the_metric_is_measured(compiled: Callable[..., Any]):
+    seen: list[int] = []
+
+    def loss(model: Callable[..., Any], data: Iterable[torch.Tensor]) -> float:
+        seen.append(len(list(data)))
+        return float(sum((model(x) - WIDE(x)).norm() / WIDE(x).norm() for x in data))
+
+    data = [torch.randn(64, 256), torch.randn(17, 256)]
+    budget = tpopt.Budget(max_drop=1.0, metric=loss, higher_is_better=False)
+    fast = compiled(WIDE, X, choice="measured", kernels="library", budget=budget, validation=data)
+    assert approximations(fast)
+    assert len(seen) == 2  # the original, and the one plan that was tried
+    ragged = data[1]
+    assert error(WIDE, fast, ragged) <= 2e-6  # a new shape gets an exact plan: nobody measures the metric for it
+    assert len(seen) == 2
+
+
+def test_the_default_metric_is_the_share_of_rows_that_are_right():
+    x = torch.eye(4)
+    labels = torch.tensor([0, 1, 2, 0])
+    assert Agreement(nn.Identity())(nn.Identity(), [(x, labels)]) == 0.75
+    assert Agreement(nn.Identity())(lambda t: -t, [x]) == 0.0
+    assert split_labels((x, labels))[1] is labels
+    assert split_labels((x, x))[1] is None
+    with pytest.raises(UsageError, match="holds no data"):
+        Agreement(nn.Identity())(nn.Identity(), [])
+
+
+@pytest.mark.parametrize("budget", ["latency<=1ms", "peak<=1MiB"])
+def test_what_the_last_race_measures_needs_it(budget: str, compiled: Callable[..., Any]):
+    with pytest.raises(UsageError, match="gate=True"):
+        compiled(WIDE, X, kernels="library", budget=budget)
+
+
+def test_buffers_are_bounded_by_a_share_of_the_originals(compiled: Callable[..., Any]):
+    options = {"choice": "measured", "kernels": "library", "gate": True}
+    fast = compiled(WIDE, X, budget="peak<=1.01x", **options)
+    assert fast.report.result.status == "optimized"
+    with pytest.raises(LimitExceeded, match="its buffers take"):
+        compiled(WIDE, X, budget="peak<=0.01x", **options)

@@ -100,4 +100,10 @@ def test_what_nobody_computes_and_what_comes_too_late_is_unknown():
     assert late.of(tensor(found.original, lambda t: t.name == "relu"), scaled) is None
 
 
+def test_what_is_finite_no_longer_is_an_infinite_error():
+    measured, found, _ = errors()
+    relu = tensor(found.original, lambda t: t.name == "relu")
+    assert measured.of(relu, lambda t: t * float("inf")) == (float("inf"),)
+
+
 X_TYPE = trace(NET, (X,)).original.inputs[0].dtype

@@ -143,7 +143,7 @@ class _Search:
                 weights_bytes=weights_of(exact.plan, special.binder.weights), status="admitted", note="exact",
             )
         ]  # fmt: skip
-        self._judge = Judge.of(attempt)
+        self._judge = Judge.of(attempt, state)
         free = attempt.budget.max_error is None and attempt.budget.max_drop is None
         self._least_price = exact.solution.total_us / WORTH**2 if free else 0.0
         self._holding = holding(attempt, exact.found, special.binder.weights)

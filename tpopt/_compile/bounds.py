@@ -49,25 +49,25 @@ def _constants(candidate: Candidate, weights: dict[str, torch.Tensor]) -> tuple[
     return tuple(t.name for t in stage_reads(candidate.stage) if t.name in weights)
 
 
-def problems(attempt: Attempt, built: Built) -> list[str]:
-    """The bounds on memory that a plan breaks, with what it takes."""
+def problems(attempt: Attempt, built: Built, plain: Built | None) -> list[str]:
+    """The bounds on memory that a plan breaks, with what it takes; both plans have run.
+
+    Shares of the original's buffers are shares of what ``plain`` takes, the plan of original operators.
+    """
     found = []
     limit, taken = weights_limit(attempt), weights_of(built.plan, built.specialization.binder.weights)
     if limit is not None and taken > limit:
         found.append(f"its constants have {taken:,} bytes, weights_bytes allows {limit:,.0f}")
-    memory = built.specialization.memory
-    peak = memory.arena_bytes + memory.owned_peak_bytes
-    most = attempt.budget.limit("peak_bytes", _peak(built.rivals.get("plain"), peak))
+    peak = _peak(built)
+    most = attempt.budget.limit("peak_bytes", peak if plain is None else _peak(plain))
     if most is not None and peak > most:
         found.append(f"its buffers take {peak:,} bytes, peak_bytes allows {most:,.0f}")
     return found
 
 
-def _peak(plain: Built | None, otherwise: int) -> int:
-    """Bytes of buffers of the original operators in one plan."""
-    if plain is None:
-        return otherwise
-    memory = plain.specialization.memory
+def _peak(built: Built) -> int:
+    """Bytes of all buffers of a call that are alive at once."""
+    memory = built.specialization.memory
     return memory.arena_bytes + memory.owned_peak_bytes
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.utils import _pytree as pytree
@@ -43,6 +43,8 @@ from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, Stat
 from tpopt.runtime.guards import InputGuard
 from tpopt.store.records import Records
 
+Respecialize: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Specialization | None]
+"""Makes a plan for a call of other shapes; ``None`` where the original has to run it."""
 MAX_SPECIALIZATIONS = 8
 BUILDING_SHARE = 0.5
 """Part of the time that is left when candidates are known which building kernels may take."""
@@ -120,10 +122,12 @@ def _built(attempt: Attempt, special: Specialization, state: State, choice: Choi
     return Built(callable_of(attempt, special, state), special.plan, special, state, chosen)
 
 
-def callable_of(attempt: Attempt, special: Specialization, state: State) -> PlanCallable:
-    """A plan as what takes the model's place."""
+def callable_of(
+    attempt: Attempt, special: Specialization, state: State, respecialize: Respecialize | None = None
+) -> PlanCallable:
+    """A plan as what takes the model's place; other shapes are compiled for, unless ``respecialize`` does otherwise."""
     assert attempt.traced is not None
-    again = _Respecialize(attempt, state)
+    again = respecialize or _Respecialize(attempt, state)
     model = attempt.model
     weights = {n: t for n, t in attempt.traced.weights.items() if n not in state.tensors}
     return PlanCallable(special, weights, state, lambda: model.training, again, model)
@@ -247,7 +251,7 @@ def _build(found: Candidates, model: ModelPrices, seconds: float) -> None:
 
 
 def _storages(attempt: Attempt, device: torch.device) -> tuple[Storage, ...]:
-    """The types that a budget lets values be stored in. Training steps and effects know no budget."""
+    """The types that a budget lets values be stored in."""
     if not attempt.budget.approximates or device.type != "cpu":
         return ()
     return (Storage(attempt.forms, DType.BF16),)
@@ -290,6 +294,8 @@ class _Respecialize:
         self._count += 1
         shapes = dynamic_from(self._attempt.args, self._attempt.kwargs, args, kwargs, self._attempt.model)
         options = replace(self._attempt.options, progress=None)
+        if options.spending.max_drop is not None:  # nobody measures the metric now: exact plans keep any
+            options = replace(options, budget=None)
         for dynamic in (shapes, None):
             fresh = Attempt(self._attempt.model, args, kwargs, dynamic, options, time.perf_counter())
             try:

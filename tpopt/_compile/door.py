@@ -65,7 +65,7 @@ def compile(  # noqa: A001 - the public name
     given = _in_signature_order(model, dict(kwargs or {}))
     start = time.perf_counter()
     attempt = Attempt(model, args, given, dynamic_shapes, chosen, start)
-    _check_data(chosen, validation)
+    _check_budget(chosen, validation)
     attempt.calibration, attempt.validation = calibration, validation
     with same_random_numbers(args, given, list(model.parameters())):
         result, callable_ = _optimized(attempt)
@@ -106,7 +106,7 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
 
 
 def _not_raced(attempt: Attempt, built: Built) -> ResultRow:
-    broken = problems(attempt, built)
+    broken = problems(attempt, built, None)
     if broken:
         raise nothing_within(attempt, broken)
     return ResultRow(status="optimized", reason="not raced: gate=False")
@@ -146,13 +146,16 @@ def _in_signature_order(model: torch.nn.Module, kwargs: dict[str, Any]) -> dict[
     return {**{n: kwargs[n] for n in names if n in kwargs}, **kwargs}
 
 
-def _check_data(options: Options, validation: Iterable[Any]) -> None:
-    """Raises :class:`UsageError` where a budget cannot be checked on the data given."""
+def _check_budget(options: Options, validation: Iterable[Any]) -> None:
+    """Raises :class:`UsageError` where a budget cannot be checked on the data given, or without the last race."""
+    budget = options.spending
+    if not options.gate and (budget.latency_ms is not None or budget.peak_bytes is not None):
+        raise UsageError("budget: latency_ms= and peak_bytes= are measured by the last race; leave gate=True")
     if isinstance(validation, Iterator):
         raise UsageError(
             "validation: expected data that can be read several times, a list or a loader, not an iterator"
         )
-    if options.spending.max_drop is not None and isinstance(validation, tuple) and not validation:
+    if budget.max_drop is not None and isinstance(validation, tuple) and not validation:
         raise UsageError("budget: max_drop= is measured on validation data; pass validation=")
 
 

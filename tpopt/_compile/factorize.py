@@ -12,8 +12,9 @@ import torch
 from tpopt.choose.accuracy import Errors
 from tpopt.ir import Compute, Origin, Program, Stage, Tensor
 from tpopt.ir.walk import stage_reads
+from tpopt.passes.factorize.factorized import Factorized
 from tpopt.passes.factorize.layers import Layer, layers
-from tpopt.passes.factorize.structures import Factorized, factorized
+from tpopt.passes.factorize.structures import factorized
 from tpopt.sensitivity.output_error import OutputErrors
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ UNBOUNDED: Final = 0.3
 """Relative error of an output up to which a structure is offered where a metric, or memory, is the only bound."""
 WEIGHTS_PER_OUTPUT: Final = 8.0
 """A weight whose relative error is more than this many times the admitted error of the outputs is not tried."""
-MOST: Final = 3
-"""Structures of one layer, those with the fewest multiply-adds for their errors."""
 
 
 @dataclass
@@ -33,7 +32,6 @@ class Factors:
 
     errors: dict[str, Errors] = field(default_factory=dict)
     forms: tuple[Program, ...] = ()
-    chosen: dict[str, Factorized] = field(default_factory=dict)
 
 
 def factors_of(attempt: Attempt, errors: OutputErrors) -> Factors:
@@ -58,22 +56,22 @@ def factors_of(attempt: Attempt, errors: OutputErrors) -> Factors:
 
 
 def _admitted(layer: Layer, errors: OutputErrors, most: float, found: Factors) -> Iterator[Factorized]:
-    """The structures of a layer whose effect on the outputs is small enough, none worse and dearer than another."""
-    measured: list[tuple[float, Factorized]] = []
+    """The structures of a layer that the budget may admit: that with the least work, and that with the least error.
+
+    Those between them are left out, for each is one more form of the whole program.
+    """
+    measured: list[tuple[Errors, Factorized]] = []
     for made in factorized(layer, most_error=min(1.0, WEIGHTS_PER_OUTPUT * most)):
         whole = torch.from_numpy(made.whole)
-        squares = errors.of(layer.weight, lambda t, whole=whole: whole.to(t))  # type: ignore[misc]
-        if squares is not None and max(squares, default=0.0) <= most**2:
-            found.errors[next(iter(made.weights)).name] = squares
-            measured.append((max(squares, default=0.0), made))
-    measured.sort(key=lambda pair: pair[1].macs)
-    best, kept = float("inf"), []
-    for error, made in measured:
-        if error < best:
-            best = error
-            kept.append(made)
-    for made in kept[-MOST:]:
-        found.chosen[next(iter(made.weights)).name] = made
+        squares = errors.of(layer.weight, whole.to)
+        if squares and max(squares) <= most**2:
+            measured.append((squares, made))
+    if not measured:
+        return
+    least_work = min(measured, key=lambda pair: (pair[1].macs, max(pair[0])))
+    least_error = min(measured, key=lambda pair: (max(pair[0]), pair[1].macs))
+    for squares, made in (least_work, least_error)[: 1 if least_work is least_error else 2]:
+        found.errors[made.last.name] = squares
         yield made
 
 

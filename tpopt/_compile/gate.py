@@ -47,7 +47,7 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
             stopwatch=Stopwatch(settle_s=SETTLE_S, synchronize=synchronizer(built.specialization.guard.device)),
             budget_s=budget,
         )
-    broken = {name: problems(attempt, runner) for name, runner in runners.items()}
+    broken = {name: problems(attempt, runner, runners.get("plain")) for name, runner in runners.items()}
     within = [name for name in runners if not broken[name]]
     if not within:
         raise nothing_within(attempt, min(broken.values(), key=len))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import _pytree as pytree
 
+from tpopt._compile.untouched import same_values
 from tpopt.budget import Metric
 from tpopt.errors import UsageError
 
@@ -25,30 +26,34 @@ class Judge:
     before: float = 0.0
 
     @classmethod
-    def of(cls, attempt: Attempt) -> Judge:
+    def of(cls, attempt: Attempt, state: State) -> Judge:
         """Runs the metric on the original."""
         if attempt.budget.max_drop is None:
             return cls(None)
-        metric = attempt.budget.metric or _Agreement(attempt.model)
-        with torch.no_grad():
+        metric = attempt.budget.metric or Agreement(attempt.model)
+        with torch.no_grad(), same_values(attempt, state):
             return cls(metric, float(metric(attempt.model, attempt.validation)))
 
     def drop(self, attempt: Attempt, special: Specialization, state: State) -> tuple[float | None, str]:
-        """How far the figure drops, and why that is too far (empty where it is not)."""
+        """How far the figure drops, and why that is too far (empty where it is not).
+
+        Batches of other shapes than the plan's run the original: for those no plan loses accuracy.
+        """
         if self.metric is None:
             return None, ""
         budget = attempt.budget
         assert budget.max_drop is not None
         from tpopt._compile.build import callable_of
 
-        with torch.no_grad():
-            after = float(self.metric(callable_of(attempt, special, state), attempt.validation))
+        plan = callable_of(attempt, special, state, lambda _args, _kwargs: None)
+        with torch.no_grad(), same_values(attempt, state):
+            after = float(self.metric(plan, attempt.validation))
         drop = self.before - after if budget.higher_is_better else after - self.before
         good = drop <= budget.max_drop  # not where it is NaN
         return drop, "" if good else f"the metric drops by {drop:.4g}, more than max_drop={budget.max_drop:g}"
 
 
-class _Agreement:
+class Agreement:
     """The share of rows whose largest output is at the label; without labels, where the original has it."""
 
     def __init__(self, original: Callable[..., Any]) -> None:

@@ -45,11 +45,18 @@ class AccuracyBudget:
     def __post_init__(self) -> None:
         """Remembers which constants approximate others."""
         self._constants = frozenset(self.known)
+        self._wide = {n: t.name for s in self.storages for n, t in s.origin.items()}
+        self._sums: dict[Candidate, Errors | None] = {}
 
     def of(self, candidate: Candidate) -> Errors | None:
         """What a candidate adds: nothing for an exact one, None where that could not be measured."""
         if candidate.numerics is not Numerics.APPROXIMATE:
             return ()
+        if candidate not in self._sums:
+            self._sums[candidate] = self._sum(candidate)
+        return self._sums[candidate]
+
+    def _sum(self, candidate: Candidate) -> Errors | None:
         found = [self.known[n] for n in self._approximating(candidate)]
         for storage in self.storages:
             for name in rounded(candidate, storage):
@@ -61,8 +68,7 @@ class AccuracyBudget:
 
     def _approximating(self, candidate: Candidate) -> list[str]:
         """The constants in a candidate's reads that approximate others, narrow ones under the name they stand for."""
-        wide = {n: t.name for s in self.storages for n, t in s.origin.items()}
-        names = dict.fromkeys(wide.get(t.name, t.name) for t in stage_reads(candidate.stage))
+        names = dict.fromkeys(self._wide.get(t.name, t.name) for t in stage_reads(candidate.stage))
         return [n for n in names if n in self._constants]
 
     def measured(self, found: Candidates) -> None:

@@ -17,11 +17,10 @@ from typing import Any, Final, cast
 
 import psutil
 import sqlalchemy as sql
-from filelock import FileLock
 from sqlalchemy.dialects.sqlite import insert
 
-from tpopt.errors import CorruptFile
 from tpopt.executors.jobs import Kind, Outcome
+from tpopt.store.sqlite import opened
 
 FINAL: Final = ("done", "error", "quarantined", "lost")
 _CHUNK: Final = 500
@@ -59,18 +58,8 @@ class Ledger:
 
     def __init__(self, path: str | Path, campaign: str) -> None:
         self.path, self.campaign = Path(path), campaign
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._owner = _this_process()
-        self._engine = sql.create_engine(f"sqlite:///{self.path}", connect_args={"timeout": 30})
-        sql.event.listen(self._engine, "connect", _durable)
-        try:
-            with FileLock(f"{self.path}.lock", timeout=30), self._engine.connect() as connection:
-                _METADATA.create_all(connection)
-                connection.commit()
-                connection.execute(sql.select(_JOBS).limit(1))
-        except sql.exc.DatabaseError as error:
-            self.close()
-            raise CorruptFile(f"{self.path} is no ledger of jobs ({error.orig}); move it away") from error
+        self._engine = opened(self.path, _JOBS, "is no ledger of jobs")
 
     def close(self) -> None:
         """Closes the file."""
@@ -164,12 +153,6 @@ class Ledger:
         with self._engine.connect() as connection:
             owners = [str(owner) for (owner,) in connection.execute(query)]
         return [o for o in owners if o != self._owner and not _runs(o)]
-
-
-def _durable(connection: Any, _record: Any) -> None:
-    """Readers do not wait for writers, and a commit is on its way to the disk before the next one begins."""
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _outcome(row: Any) -> Outcome:

@@ -132,7 +132,10 @@ def estimate(rows: Sequence[Sequence[float]], shares: Sequence[float]) -> Estima
     data_error = None
     if batches > 1:
         spread = float((weight * (by_batch - mean) ** 2).sum()) * batches / (batches - 1)
-        data_error = sqrt(spread * float((weight**2).sum()))
+        if probes > 1:  # means over few probes differ from batch to batch without any difference in the data
+            own = (values - by_probe[:, None]).var(axis=0, ddof=1) / probes
+            spread -= float((weight * own).sum()) * batches / (batches - 1)
+        data_error = sqrt(max(spread, 0.0) * float((weight**2).sum()))
     return Estimate(mean, probe_error, data_error, probes)
 
 

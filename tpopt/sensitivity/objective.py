@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,16 +85,6 @@ class Objective:
         """Each batch's part of all samples."""
         sizes = [self.size(inputs) for inputs, _ in self.batches]
         return [s / sum(sizes) for s in sizes]
-
-    def key(self, seed: int) -> str:
-        """A digest of weights, data and seed: equal keys, equal figures."""
-        digest = hashlib.blake2b(str(seed).encode(), digest_size=16)
-        targets = [t for _, target in self.batches for t in (target if isinstance(target, tuple) else (target,))]
-        data = [t for inputs, _ in self.batches for t in inputs] + [t for t in targets if isinstance(t, torch.Tensor)]
-        for name, tensor in [*sorted(self.weights.items()), *(("", t) for t in data)]:
-            digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
 
     def at(
         self, weights: Weights, batch: Batch, tell: Callable[[str, torch.Tensor], None] | None = None

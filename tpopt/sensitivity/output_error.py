@@ -163,8 +163,10 @@ class OutputErrors:
 
 
 def _squared(value: torch.Tensor, exact: torch.Tensor) -> float:
-    """The square of the relative L2 error, over what is finite in both."""
-    finite = torch.isfinite(exact) & torch.isfinite(value)
+    """The square of the relative L2 error, over what was finite; infinite where that is so no longer."""
+    finite = torch.isfinite(exact)
+    if not bool(torch.isfinite(value)[finite].all()):
+        return float("inf")
     off = torch.where(finite, value - exact, 0).double()
     base = float(torch.where(finite, exact, 0).double().square().sum())
     return float(off.square().sum()) / base if base else float(bool(off.any()))

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sql
-from filelock import FileLock
 from sqlalchemy.dialects.sqlite import insert
 
-from tpopt.errors import CorruptFile
 from tpopt.store.folder import cache_root
+from tpopt.store.sqlite import opened
 
 VERSION: Final = 1
 _METADATA = sql.MetaData()
@@ -74,17 +73,7 @@ class Trials:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path) if path is not None else default_path()
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._engine = sql.create_engine(f"sqlite:///{self.path}", connect_args={"timeout": 30})
-        try:
-            with FileLock(f"{self.path}.lock", timeout=30), self._engine.connect() as connection:
-                connection.execute(sql.text("PRAGMA journal_mode=WAL"))
-                _METADATA.create_all(connection)
-                connection.commit()
-                connection.execute(sql.select(_TRIALS).limit(1))
-        except sql.exc.DatabaseError as error:
-            self.close()
-            raise CorruptFile(f"{self.path} holds no tuning records ({error.orig}); move it away") from error
+        self._engine = opened(self.path, _TRIALS, "holds no tuning records")
 
     def close(self) -> None:
         """Closes the file."""
