@@ -129,7 +129,7 @@ def ending(layer: Layer, term: Scalar) -> Compute:
 def done(
     layer: Layer, tag: str, stages: tuple[Compute, ...], weights: Mapping[Tensor, Floats], whole: Floats
 ) -> Factorized:
-    """The finished structure with its figures; ``whole`` is over the layer's rows and columns, taps of a kernel last."""
+    """The finished structure with its figures; ``whole`` is over the layer's rows and columns, a kernel's taps last."""
     values = {t: np.ascontiguousarray(v, dtype=np.float32) for t, v in weights.items()}
     back = _like(layer, whole.reshape([int(str(i.extent)) for i in _order(layer)]))
     off = float(np.linalg.norm(back - np.asarray(layer.value, dtype=np.float64)))

@@ -25,6 +25,19 @@ CASES = {
 }
 
 
+class Several(nn.Module):
+    """A result that is computed with further, and an operator that is kept whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(256, 256), nn.Linear(256, 10)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        hidden = torch.relu(self.up(x))
+        scores = self.down(hidden)
+        return {"hidden": hidden, "scores": scores, "best": scores.argmax(-1), "sorted": hidden.sort(-1).values}
+
+
 def error(model: nn.Module, fast: Callable[..., Any], x: torch.Tensor) -> float:
     with torch.no_grad():
         want = model.double()(x.double())
@@ -207,3 +220,14 @@ def test_buffers_are_bounded_by_a_share_of_the_originals(compiled: Callable[...,
     assert fast.report.result.status == "optimized"
     with pytest.raises(LimitExceeded, match="its buffers take"):
         compiled(WIDE, X, budget="peak<=0.01x", **options)
+
+
+@pytest.mark.parametrize("kernels", ["library", "all"])
+def test_a_result_that_is_computed_with_further(kernels: str, compiled: Callable[..., Any]):
+    model = Several().eval()
+    fast = compiled(model, X, choice="measured", kernels=kernels, budget="error<=2e-2", effort=10)
+    assert approximations(fast)
+    with torch.no_grad():
+        want, got = model(X), fast(X)
+    for name in ("hidden", "scores", "sorted"):
+        assert (got[name] - want[name]).norm() <= 2e-2 * want[name].norm()

@@ -15,7 +15,6 @@ from tpopt.backend.profile import Profiler
 from tpopt.choose.candidate import Candidate, Candidates, Price, Refused, in_layout
 from tpopt.choose.levels import level
 from tpopt.choose.modelled import VIEW_US, ModelPrices
-from tpopt.choose.narrow import CONVERT
 from tpopt.errors import TpoptError
 from tpopt.ir import Kernel, Opaque, Symbol
 from tpopt.ir.index import walk_atoms
@@ -46,7 +45,7 @@ class Pricer:
             for candidate in found.admitted:
                 self.prices.setdefault(candidate.key, Price(self.model.price(candidate)))
             return self.prices
-        groups = _groups(found.admitted)
+        groups = _groups(found.admitted, found.wide)
         for group, done in zip(groups, _last_needs(groups), strict=True):
             self._group(group, found)
             self.profiler.release(done)
@@ -139,14 +138,14 @@ def planned(candidate: Candidate) -> Opaque | Kernel:
     return mapped
 
 
-def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+def _groups(candidates: Sequence[Candidate], wide: Mapping[str, str]) -> list[list[Candidate]]:
     """Competitors for the same first value; a group comes after those that make what one of its members needs."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in candidates:
-        groups.setdefault(_home(candidate), []).append(candidate)
+        groups.setdefault(_home(candidate, wide), []).append(candidate)
     home = {name: name for name in groups}  # what a kernel makes besides its first value has a group of its own, mostly
     for name, group in groups.items():
-        made = (v.name for c in group if _home(c) != c.name for v in c.produces)
+        made = (v.name for c in group if _home(c, wide) != c.name for v in c.produces)
         home.update({value: name for value in made if value not in home})
     order: TopologicalSorter[str] = TopologicalSorter()
     for name, group in groups.items():
@@ -155,9 +154,13 @@ def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     return [groups[name] for name in order.static_order()]
 
 
-def _home(candidate: Candidate) -> str:
-    """What a candidate competes for: its first value. A wide value is at hand before its narrow one is widened."""
-    if not candidate.produces or (candidate.kind == CONVERT and candidate.numerics is Numerics.EXACT):
+def _home(candidate: Candidate, wide: Mapping[str, str]) -> str:
+    """What a candidate competes for: its first value.
+
+    One that widens a narrow value stands alone: others have computed the wide one before, and rounded it.
+    """
+    made = {v.name for v in candidate.produces}
+    if not made or any(wide.get(v.name) in made for v in candidate.needs):
         return candidate.name
     return candidate.produces[0].name
 
