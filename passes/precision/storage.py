@@ -7,7 +7,7 @@ value of ``x`` is a tensor of its own, ``x.bf16``, so that one plan may hold bot
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from math import prod
 from types import MappingProxyType
@@ -69,16 +69,24 @@ class Storage:
         self.origin[made.name] = tensor
         return made
 
+    def encoded(self, value: Scalar, target: Tensor) -> Scalar:
+        """What is stored in ``target`` for a value."""
+        return _rounded(value, target.dtype)
+
+    def decoded(self, read: Read, source: Tensor) -> Scalar:
+        """The value of ``source`` that a read of its narrow form stands for."""
+        return cast(read, source.dtype)
+
     def stage(self, stage: Compute, target: Callable[[Tensor], Tensor] | None = None) -> Compute:
         """A stage on narrow operands, rounded once when it stores; ``target`` maps what it reads and writes."""
         change = target or self.narrow
+        tensors = (*stage_reads(stage), *stage.outs)
+        return over(stage, {t: (change(t), self) for t in tensors if change(t) is not t})
 
-        def widened(term: Scalar) -> Scalar:
-            return cast(Read(change(term.tensor), term.indices), term.dtype) if isinstance(term, Read) else term
-
-        outs = tuple(map(change, stage.outs))
-        bodies = tuple(_rounded(rebuild(b, widened), o.dtype) for b, o in zip(stage.bodies, outs, strict=True))
-        return Compute(outs, stage.loops, bodies)
+    def conversion(self, source: Tensor, target: Tensor) -> Compute:
+        """``target := source``, of which one is the narrow form of the other."""
+        loops = iters("i", source.shape)
+        return Compute((target,), loops, (cast(source.at(loops), target.dtype),))
 
     def kernel(self, kernel: Kernel, target: Callable[[Tensor], Tensor] | None = None) -> Kernel | None:
         """A kernel on narrow operands with narrow results; what it computes inside keeps its type.
@@ -97,22 +105,44 @@ class Storage:
 
     def value(self, weight: Tensor) -> Array:
         """The constant of a narrow weight: rounded to the nearest, to even on a tie."""
-        return stored(np.asarray(self._constants[weight.name], dtype=np.float64), self.narrow(weight))
+        return stored(self.constant(weight), self.narrow(weight))
+
+    def constant(self, weight: Tensor) -> Array:
+        """A weight as it was, in float64."""
+        return np.asarray(self._constants[weight.name], dtype=np.float64)
+
+    def constants(self) -> Iterator[tuple[Tensor, Array]]:
+        """The constants that narrow forms asked for so far read."""
+        for wide in self.origin.values():
+            if self.is_constant(wide):
+                yield self.narrow(wide), self.value(wide)
 
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether it is a weight."""
         return tensor.name in self._weights
 
 
+def over(stage: Compute, forms: Mapping[Tensor, tuple[Tensor, Storage]]) -> Compute:
+    """A stage with narrow forms in the place of some tensors that it reads or writes, each with whose form it is."""
+
+    def widened(term: Scalar) -> Scalar:
+        if not isinstance(term, Read) or term.tensor not in forms:
+            return term
+        narrow, storage = forms[term.tensor]
+        return storage.decoded(Read(narrow, term.indices), term.tensor)
+
+    outs, bodies = [], []
+    for out, body in zip(stage.outs, stage.bodies, strict=True):
+        narrow, storage = forms.get(out, (out, None))
+        outs.append(narrow)
+        wide = rebuild(body, widened)
+        bodies.append(wide if storage is None else storage.encoded(wide, narrow))
+    return Compute(tuple(outs), stage.loops, tuple(bodies))
+
+
 def _rounded(value: Scalar, dtype: DType) -> Scalar:
     """The value in a type; no detour over a wider one where it has that type already."""
     return value.value if isinstance(value, Cast) and value.value.dtype is dtype else cast(value, dtype)
-
-
-def conversion(source: Tensor, target: Tensor) -> Compute:
-    """``target := source`` in the target's type."""
-    loops = iters("i", source.shape)
-    return Compute((target,), loops, (cast(source.at(loops), target.dtype),))
 
 
 def stored_narrow(program: Program, storage: Storage) -> Program:
@@ -180,13 +210,13 @@ class _Narrower:
             return narrow
         if not multiplies:
             return tensor
-        self._add(conversion(tensor, narrow))
+        self._add(self._storage.conversion(tensor, narrow))
         return narrow
 
     def _need_wide(self, tensors: Iterable[Tensor]) -> None:
         for tensor in tensors:
             if tensor not in self._defined:
-                self._add(conversion(self._storage.narrow(tensor), tensor))
+                self._add(self._storage.conversion(self._storage.narrow(tensor), tensor))
 
     def _add(self, stage: Stage) -> None:
         self._stages.append(stage)

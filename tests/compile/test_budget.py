@@ -225,8 +225,8 @@ def test_buffers_are_bounded_by_a_share_of_the_originals(compiled: Callable[...,
 @pytest.mark.parametrize("kernels", ["library", "all"])
 def test_a_result_that_is_computed_with_further(kernels: str, compiled: Callable[..., Any]):
     model = Several().eval()
-    fast = compiled(model, X, choice="measured", kernels=kernels, budget="error<=2e-2", effort=10)
-    assert approximations(fast)
+    fast = compiled(model, X, choice="measured", kernels=kernels, budget="error<=2e-2,weights<=0.6x", effort=10)
+    assert approximations(fast)  # whatever is fast on this machine: in float32 the weights are too large
     with torch.no_grad():
         want, got = model(X), fast(X)
     for name in ("hidden", "scores", "sorted"):

@@ -206,9 +206,24 @@ def test_inputs_on_which_the_model_itself_fails_are_named_as_the_cause(compiled)
     )
 
 
-def test_another_failure_than_lost_accuracy_is_final(compiled, monkeypatch):
-    judged(monkeypatch, 5e-7, passing=False)
+def test_a_failure_that_derivations_do_not_explain_is_final(compiled, monkeypatch):
+    judged(monkeypatch, *[5e-7] * 4, passing=False)
     assert compiled(LONG, LARGE).report.result.reason == "verification failed: output y is wrong"
+
+
+def test_a_plan_that_fails_on_inputs_of_other_kinds_is_chosen_again_without_what_it_derived(compiled, monkeypatch):
+    assert compiled(LONG, LARGE).report.derivations
+    verdicts = iter([False, True])
+
+    def verify(attempt: Any, *_: Any) -> None:
+        passed = next(verdicts)
+        attempt.verification = VerificationRow(programs=8, l2_rel=5e-7, tolerance=1e-6, passed=passed)
+        if not passed:
+            raise VerificationFailed("output y on ones inputs is wrong")
+
+    monkeypatch.setattr(build, "verify_plan", verify)
+    made = compiled(LONG, LARGE)
+    assert (made.report.result.status, made.report.derivations) == ("optimized", ())
 
 
 def test_verification_is_on_unless_turned_off(compiled, monkeypatch):

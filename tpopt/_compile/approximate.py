@@ -14,6 +14,8 @@ from itertools import accumulate
 from math import ceil, log2
 from typing import TYPE_CHECKING, Final
 
+import torch
+
 from tpopt._compile.bounds import all_held, holding, weights_of
 from tpopt._compile.check import verify_plan
 from tpopt._compile.derivations import all_proved
@@ -25,11 +27,12 @@ from tpopt.ir import Kernel
 from tpopt.ir.aten import torch_dtype
 from tpopt.ir.walk import stage_reads
 from tpopt.log import record
+from tpopt.passes.precision.quantized import Quantized
 from tpopt.passes.precision.storage import Storage
 from tpopt.report import ParetoRow
 from tpopt.rewrite.numerics import Numerics
 from tpopt.runtime.compiled import Specialization, State
-from tpopt.sensitivity.output_error import OutputErrors
+from tpopt.sensitivity.output_error import Change, OutputErrors
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -96,10 +99,17 @@ def accuracy_of(attempt: Attempt, exact: Choice) -> AccuracyBudget:
     errors.deadline = max(errors.deadline, time.perf_counter() + LEAST_SECONDS)
 
     def measure(name: str, storage: Storage) -> Errors | None:
-        dtype = torch_dtype(storage.dtype)
-        return errors.of(storage.origin[name], lambda t: t.to(dtype).to(t.dtype))
+        return errors.of(storage.origin[name], _rounding(storage, name))
 
     return AccuracyBudget(attempt.storages, measure, dict(factors.errors))
+
+
+def _rounding(storage: Storage, name: str) -> Change:
+    """What storing does to the numbers of a tensor whose narrow form has that name."""
+    if isinstance(storage, Quantized):
+        return lambda t: torch.from_numpy(storage.rounded(name, t.numpy())).to(t.dtype)
+    dtype = torch_dtype(storage.dtype)
+    return lambda t: t.to(dtype).to(t.dtype)
 
 
 def label_approximations(attempt: Attempt, found: Candidates) -> None:

@@ -14,29 +14,31 @@ from torch.utils import _pytree as pytree
 from tpopt._compile.approximate import approximated, errors_of, label_approximations
 from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
-from tpopt._compile.derivations import all_proved, without_derivations
+from tpopt._compile.derivations import all_proved, without_derivations, without_derived
 from tpopt._compile.factorize import factors_of, fragment
 from tpopt._compile.samples import samples_of
 from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
 from tpopt.backend.generated.binding import build_all
-from tpopt.backend.generated.candidates import KIND as GENERATED
+from tpopt.backend.generated.candidates import is_generated
 from tpopt.backend.machine import machine_fingerprint, measured_balance, synchronizer
 from tpopt.backend.profile import Profiler
 from tpopt.choose.candidate import Candidate, Candidates
-from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
+from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals, solved
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.models import cost_model
 from tpopt.choose.pricing import Pricer, planned
 from tpopt.cost_models.roofline import Balance
 from tpopt.errors import TpoptError, UnsupportedModel, VerificationFailed
 from tpopt.frontend.trace import Traced, trace
-from tpopt.ir import DType, Index, Program, Symbol
+from tpopt.ir import DType, Index, Program, Symbol, Tensor
 from tpopt.ir.aten import from_numpy, torch_dtype
 from tpopt.ir.index import walk_atoms
 from tpopt.ir.materialize import is_formula, materialize
+from tpopt.ir.program import Array
 from tpopt.log import record
+from tpopt.passes.precision.quantized import Quantized
 from tpopt.passes.precision.storage import Storage
 from tpopt.rewrite import Numerics, forms, registry
 from tpopt.runtime.compiled import PlanCallable, Signature, Specialization, State, strides_of
@@ -80,7 +82,7 @@ def _beside(special: Specialization, choice: Choice) -> Specialization:
 
 
 def _verified(attempt: Attempt, special: Specialization, state: State) -> Specialization:
-    """Verifies; a plan that loses too much accuracy is chosen again with less to spend, at last of originals alone."""
+    """Verifies; a plan that is turned down is chosen again, with less to spend or without what it derived."""
     for left in reversed(range(MAX_CHOICES + 1)):
         try:
             verify_plan(attempt, special, state)
@@ -96,21 +98,25 @@ def _verified(attempt: Attempt, special: Specialization, state: State) -> Specia
 
 
 def _choose_again(attempt: Attempt, left: int) -> Choice | None:
-    """The next of ``left`` choices after one whose error was too large; the plan of originals comes last.
+    """The next of ``left`` choices after one that verification turned down; ``None`` where nothing is left to try.
 
-    ``None`` where verification failed for another reason, or no choice is left.
+    What lost accuracy on ordinary inputs is chosen again with less to spend, the plan of originals comes last. What
+    failed on others (a mean that is taken off after a product and not before it, for numbers that are all alike) is
+    chosen again without the derivations that it used.
     """
     assert attempt.traced is not None
     assert attempt.choice is not None
-    row = attempt.verification
-    if row is None or row.l2_rel is None or row.tolerance is None or row.l2_rel <= row.tolerance:
+    row, before = attempt.verification, attempt.choice
+    if row is None or not left or before is attempt.plain:
         return None
-    if not left or attempt.choice is attempt.plain:
-        return None
+    original = attempt.traced.original
+    if row.l2_rel is None or row.tolerance is None or row.l2_rel <= row.tolerance:
+        found = without_derived(before.found, attempt.history, before.solution.picked)
+        again = None if found is None else solved(original, attempt.forms, found, before.prices)
+        return again if again is not None and all_proved(attempt.history, again.solution.picked) else None
     again = None
     if left > 1:
-        original, forms_, before = attempt.traced.original, attempt.forms, attempt.choice
-        again = choose_again(original, forms_, before, attempt.sizes, error=row.l2_rel, tolerance=row.tolerance)
+        again = choose_again(original, attempt.forms, before, attempt.sizes, error=row.l2_rel, tolerance=row.tolerance)
     if again is not None and not all_proved(attempt.history, again.solution.picked):
         again = None
     return again or attempt.plain
@@ -242,7 +248,7 @@ def _build(found: Candidates, model: ModelPrices, seconds: float) -> None:
         approximate = candidate.numerics is Numerics.APPROXIMATE  # what a budget was named for
         return model.price(candidate) * (2.0 if approximate else 1.0)
 
-    made = sorted((c for c in found.admitted if c.kind == GENERATED), key=weight, reverse=True)
+    made = sorted(filter(is_generated, found.admitted), key=weight, reverse=True)
     late = build_all((planned(c) for c in made), seconds)
     lost = {c for c in made if planned(c) in late}
     for candidate in (c for c in found.admitted if c in lost):
@@ -254,7 +260,14 @@ def _storages(attempt: Attempt, device: torch.device) -> tuple[Storage, ...]:
     """The types that a budget lets values be stored in."""
     if not attempt.budget.approximates or device.type != "cpu":
         return ()
-    return (Storage(attempt.forms, DType.BF16),)
+    narrow = Storage(attempt.forms, DType.BF16)
+    calibrated = len(attempt.samples) > 1  # scales of codes need to have seen data
+    return (narrow, Quantized(attempt.forms, partial(_samples, attempt))) if calibrated else (narrow,)
+
+
+def _samples(attempt: Attempt, tensor: Tensor) -> list[Array]:
+    """The values that a tensor takes on the example and on the calibration data; none where no operator tells."""
+    return [] if attempt.errors is None else [t.numpy() for t in attempt.errors.values(tensor)]
 
 
 def _weights(traced: Traced, programs: Sequence[Program], device: torch.device) -> dict[str, torch.Tensor]:

@@ -12,7 +12,9 @@ from torch.utils import _pytree as pytree
 from tpopt._compile.untouched import reseed
 from tpopt.backend.operators import inference
 from tpopt.errors import VerificationFailed
+from tpopt.ir.walk import stage_reads
 from tpopt.log import record
+from tpopt.passes.precision.quantized import Quantized
 from tpopt.report import VerificationRow
 from tpopt.rewrite.numerics import Numerics
 from tpopt.runtime.compiled import strides_of
@@ -46,11 +48,21 @@ def verify_plan(attempt: Attempt, special: Specialization, state: State) -> None
         example_inputs=_example(attempt, traced, state),
         strict=attempt.options.strict,
         seconds=min(max(remaining, LEAST_SECONDS), MOST_SECONDS),
+        samples=_calibrated(attempt, traced),
     )
     attempt.verification = _row(result)
     record("verify", "compared", passed=result.passed, programs=result.programs, l2_rel=result.l2_rel)
     if not result.passed:
         raise VerificationFailed(failure(result, traced.algebra, _example(attempt, traced, state), _values(special)))
+
+
+def _calibrated(attempt: Attempt, traced: Traced) -> list[list[torch.Tensor]]:
+    """The example and the calibration data for a plan that stores codes by the scales found on them; else nothing."""
+    names = {n for s in attempt.storages if isinstance(s, Quantized) for n in s.origin}
+    stages = () if attempt.choice is None else (c.stage for c in attempt.choice.solution.picked)
+    if not any(t.name in names for s in stages for t in (*stage_reads(s), *s.outs)):
+        return []
+    return [[sample[t.name] for t in traced.algebra.inputs] for sample in attempt.samples]
 
 
 def _row(result: Verification) -> VerificationRow:

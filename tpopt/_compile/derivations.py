@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tpopt.choose.candidate import Candidate
+from tpopt.choose.candidate import Candidate, Candidates, Refused
 from tpopt.ir import Program
 from tpopt.passes.derive.derive import MARK
 from tpopt.report import DerivationRow
@@ -37,6 +37,17 @@ def all_proved(trace: Trace, picked: Sequence[Candidate]) -> bool:
             with trace.within("derive"):
                 trace.refused("Prove", verdict.reason, [derived.name])
     return proved
+
+
+def without_derived(found: Candidates, trace: Trace, picked: Sequence[Candidate]) -> Candidates | None:
+    """The candidates that are no part of the derivations which some picked ones use; ``None`` where they use none."""
+    makes = {name for d in wanted(trace, picked) for name in d.makes}
+    if not makes:
+        return None
+    lost = [c for c in found.admitted if makes.intersection((*c.covers, *(v.name for v in c.produces)))]
+    reason = "a plan with the derivation that it belongs to failed its verification"
+    refused = [*found.refused, *(Refused(c.name, c.kind, c.covers, reason) for c in lost)]
+    return replace(found, admitted=[c for c in found.admitted if c not in lost], refused=refused)
 
 
 def without_derivations(forms: Sequence[Program]) -> tuple[Program, ...]:

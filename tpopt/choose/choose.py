@@ -20,6 +20,7 @@ from tpopt.backend.plan import Plan
 from tpopt.choose.assemble import assemble
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Candidates, Price, Refused, Value
 from tpopt.choose.careful import affordable, excess_terms, growth
+from tpopt.choose.integer import coded_form, encoded_form, integer_twins
 from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.narrow import approximate, conversions, rounded, twins
 from tpopt.choose.originals import original_candidates
@@ -29,6 +30,7 @@ from tpopt.errors import InvalidProgram
 from tpopt.ir import Kernel, Opaque, Program, Stage, Tensor
 from tpopt.ir.walk import stage_reads
 from tpopt.options import Kernels
+from tpopt.passes.precision.quantized import Quantized
 from tpopt.passes.precision.storage import Storage, stored_narrow
 from tpopt.rewrite.numerics import Numerics
 
@@ -81,21 +83,25 @@ def gather(
         fresh = [c for c in others.admitted if (c.key, c.needs, c.produces) not in known]
         found.admitted += _apart(fresh, exact)
         found.weights |= {w: f.constants[w.name] for f in other for w in f.weights if w not in forms[0].weights}
-    for storage in storages:
+    floats, integers = _by_kind(storages)
+    for storage in floats:
         twins(found, storage)
+    for codes in integers:
+        integer_twins(found, codes, floats)
     if kernels != "library" and device == "cpu":
         offered = (v for c in found.admitted for v in (*c.needs, *c.produces))
         images = frozenset(v.name for v in offered if v.layout == CHANNELS_LAST)
-        offer = partial(generated.candidates, channels_last=images, certain=certain)
+        offer = partial(generated.candidates, channels_last=images, certain=certain, known=set())
         _generated(forms, found, offer)
         for part in parts:
             made = Candidates()
             _generated((part,), made, offer)
             found.admitted += _apart(made.admitted, {c.name for c in found.admitted})
-        for storage in storages:
-            _generated_narrow(forms, found, offer, storage)
-    for storage in storages:
-        conversions(found, storage, original)
+        for storage in floats:
+            _generated_narrow(stored_narrow(forms[0], storage), found, offer, storage)
+        for codes in integers:
+            _generated_codes(forms[0], found, offer, codes, floats)
+    conversions(found, storages, original, generate=kernels != "library" and device == "cpu")
     found.admitted = [_labelled(c) for c in found.admitted]
     _exclude(found, (*forms, original), exclude, {n: t.name for s in storages for n, t in s.origin.items()})
     tensors = {t.name: t for program in (*forms, original) for t in _all_tensors(program)}
@@ -126,11 +132,31 @@ def _apart(candidates: Sequence[Candidate], taken: set[str]) -> list[Candidate]:
     return found
 
 
-def _generated_narrow(
-    forms: Sequence[Program], found: Candidates, offer: Callable[[Program, Candidates], None], storage: Storage
+def _by_kind(storages: Sequence[Storage]) -> tuple[list[Storage], list[Quantized]]:
+    """Those that store floats, and those that store codes."""
+    codes = [s for s in storages if isinstance(s, Quantized)]
+    return [s for s in storages if not isinstance(s, Quantized)], codes
+
+
+def _generated_codes(
+    program: Program,
+    found: Candidates,
+    offer: Callable[[Program, Candidates], None],
+    codes: Quantized,
+    floats: Sequence[Storage],
 ) -> None:
-    """What is generated for the narrow form of what the pipeline made, under its label."""
-    narrow, offered = stored_narrow(forms[0], storage), Candidates()
+    """What is generated that makes the codes that integer kernels read, from values as they are and narrow ones."""
+    bases: list[tuple[Program, Storage | None]] = [(program, None), *((stored_narrow(program, s), s) for s in floats)]
+    made = [encoded_form(base, codes, storage) for base, storage in bases]
+    for form in (*made, coded_form(program, codes)):
+        _generated_narrow(form, found, offer, codes)
+
+
+def _generated_narrow(
+    narrow: Program, found: Candidates, offer: Callable[[Program, Candidates], None], storage: Storage
+) -> None:
+    """What is generated for a narrow form of what the pipeline made, under its label."""
+    offered = Candidates()
     known = {c.name for c in found.admitted}
     _generated((narrow,), offered, offer)
     for candidate in offered.admitted:
@@ -254,7 +280,7 @@ def _prepare(picked: Sequence[Candidate], found: Candidates, pricer: Pricer) -> 
     """
     if pricer.profiler is not None:
         return True
-    made = [c for c in picked if c.kind == generated.KIND]
+    made = list(filter(generated.is_generated, picked))
     build_all(planned(c) for c in made)
     broken = {c: reason for c in made if (reason := pricer.unbuildable(c)) is not None}
     for candidate, reason in broken.items():

@@ -7,16 +7,18 @@ a budget alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from tpopt.backend.generated.candidates import KIND as GENERATED
+from tpopt.backend.generated.candidates import converting
 from tpopt.choose.candidate import ROW, Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
 from tpopt.ir import Kernel, Program, Tensor
 from tpopt.ir.walk import stage_reads
-from tpopt.passes.precision.storage import Storage, conversion
+from tpopt.passes.precision.quantized import Quantized
+from tpopt.passes.precision.storage import Storage
 from tpopt.rewrite.numerics import Numerics
 
 CONVERT: Final = "convert"
@@ -70,30 +72,50 @@ def rounded(candidate: Candidate, storage: Storage) -> tuple[str, ...]:
     return tuple(t.name for t in (*(o for o in makes if o.name in storage.origin), *weights))
 
 
-def conversions(found: Candidates, storage: Storage, original: Program) -> None:
-    """Adds both conversions of every tensor that some candidate takes or makes narrow, in each layout in use."""
+def conversions(found: Candidates, storages: Sequence[Storage], original: Program, *, generate: bool) -> None:
+    """Adds conversions of every tensor that some candidate takes or makes narrow, in each layout in use.
+
+    ``generate`` offers them as generated kernels too, which read and write once whatever is computed between.
+    """
     layouts: dict[str, dict[str, None]] = {}
     for value in (v for c in found.admitted for v in (*c.needs, *c.produces)):
         layouts.setdefault(value.name, {})[value.layout] = None
     for tensor in (*original.inputs, *original.outputs):
         layouts.setdefault(tensor.name, {})[ROW] = None
-    for name, wide in list(storage.origin.items()):
-        narrow = storage.narrow(wide)
-        if storage.is_constant(wide):
-            found.weights[narrow] = storage.value(wide)
-            continue
-        found.wide[name] = wide.name
-        for source, target in ((wide, narrow), (narrow, wide)):
-            if target in original.inputs:
-                continue
-            for have in layouts.get(source.name, ()):
-                for want in layouts.get(target.name, ()):
-                    found.add(_conversion(source, target, have, want, narrows=target is narrow))
+    for storage in storages:
+        found.weights.update(storage.constants())
+        for wide in (t for t in list(storage.origin.values()) if not storage.is_constant(t)):
+            found.wide[storage.narrow(wide).name] = wide.name
+            for source, target in _pairs(wide, storage, storages):
+                if target in original.inputs:
+                    continue
+                for have in layouts.get(source.name, ()):
+                    for want in layouts.get(target.name, ()):
+                        _convert(found, storage, (source, target), (have, want), generate=generate)
 
 
-def _conversion(source: Tensor, target: Tensor, have: str, want: str, *, narrows: bool) -> Candidate:
-    stage = Kernel((target,), CONVERT, (source,), (conversion(source, target),), (("layout", want),))
+def _pairs(wide: Tensor, storage: Storage, storages: Sequence[Storage]) -> Iterator[tuple[Tensor, Tensor]]:
+    """What may become what: a value its narrow form and the other way round, and other narrow forms its integers."""
+    narrow = storage.narrow(wide)
+    yield wide, narrow
+    yield narrow, wide
+    if isinstance(storage, Quantized):
+        for other in (s.narrow(wide) for s in storages if s is not storage and not isinstance(s, Quantized)):
+            if other is not wide:
+                yield other, narrow
+
+
+def _convert(
+    found: Candidates, storage: Storage, ends: tuple[Tensor, Tensor], layouts: tuple[str, str], *, generate: bool
+) -> None:
+    (source, target), (have, want) = ends, layouts
+    stage = storage.conversion(source, target)
+    reads = tuple(stage_reads(stage))
+    kernel = Kernel((target,), CONVERT, reads, (stage,), (("layout", want),))
     name = f"{source.name}:{have or 'row-major'}-to-{target.dtype}-{want or 'row-major'}"
-    label = Numerics.APPROXIMATE if narrows else Numerics.EXACT
+    label = Numerics.APPROXIMATE if target.name in storage.origin else Numerics.EXACT
     needs, makes = (Value(source.name, have),), (Value(target.name, want),)
-    return Candidate(name, CONVERT, stage, needs, makes, kernel_key(stage, f"{have}>{want}"), label)
+    found.add(Candidate(name, CONVERT, kernel, needs, makes, kernel_key(kernel, f"{have}>{want}"), label))
+    if generate and isinstance(storage, Quantized) and have == want:
+        made = converting(replace(found.admitted[-1], name=f"{name}:{GENERATED}"), fixed=tuple(range(1, len(reads))))
+        found.admitted += [] if made is None else [made]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from tpopt.errors import InvalidProgram
@@ -100,10 +100,26 @@ class Index(Term, _Arithmetic):
         """The constant monomial."""
         return next((c for c, atoms in self.terms if not atoms), 0)
 
-    @property
+    @cached_property
     def atoms(self) -> tuple[Atom, ...]:
         """Distinct atoms in canonical order (not those nested inside an atom)."""
         return tuple(dict.fromkeys(a for _, atoms in self.terms for a in atoms))
+
+    @cached_property
+    def nested_atoms(self) -> tuple[Atom, ...]:
+        """Every distinct atom, nested ones included, outermost first."""
+        found: dict[Atom, None] = {}
+        pending = [self]
+        while pending:
+            for atom in pending.pop().atoms:
+                if atom in found:
+                    continue
+                found[atom] = None
+                if isinstance(atom, (FloorDiv, Mod)):
+                    pending += [atom.numerator, atom.denominator]
+                elif isinstance(atom, Lookup):
+                    pending += [*atom.indices, atom.low, atom.high]
+        return tuple(found)
 
     def coefficient(self, atom: Atom) -> Index:
         """Sum of what multiplies the first power of ``atom``: ``(2*s*i + i).coefficient(i) == 2*s + 1``."""
@@ -245,8 +261,11 @@ def collect(monomials: Iterable[Monomial]) -> Index:
 
 def index(value: IndexLike) -> Index:
     """Turns an integer or an atom into an :class:`Index`."""
-    if isinstance(value, Index):
-        return value
+    return value if isinstance(value, Index) else _alone(value)
+
+
+@lru_cache(maxsize=1 << 13)
+def _alone(value: Atom | int) -> Index:
     if isinstance(value, int):
         return Index(((int(value), ()),)) if value else Index(())
     return Index(((1, (value,)),))
@@ -292,36 +311,31 @@ def map_atoms(where: IndexLike, replace: Callable[[Atom], IndexLike | None]) -> 
     """Rebuilds an index bottom-up; ``replace`` returns what stands for an atom, or ``None`` to keep it."""
     from tpopt.ir.division import floordiv, mod
 
+    def other(atom: Atom) -> IndexLike:
+        new = replace(atom)
+        if new is None and isinstance(atom, (FloorDiv, Mod)):
+            build = floordiv if isinstance(atom, FloorDiv) else mod
+            return build(map_atoms(atom.numerator, replace), map_atoms(atom.denominator, replace))
+        if new is None and isinstance(atom, Lookup):
+            inner = tuple(map_atoms(i, replace) for i in atom.indices)
+            return Lookup(atom.tensor, inner, map_atoms(atom.low, replace), map_atoms(atom.high, replace))
+        return atom if new is None else new
+
     total: list[Monomial] = []
     for coefficient, atoms in index(where).terms:
+        if len(atoms) == 1:
+            total += [(coefficient * c, rest) for c, rest in index(other(atoms[0])).terms]
+            continue
         part = index(coefficient)
         for atom in atoms:
-            new = replace(atom)
-            if new is None and isinstance(atom, (FloorDiv, Mod)):
-                build = floordiv if isinstance(atom, FloorDiv) else mod
-                new = build(map_atoms(atom.numerator, replace), map_atoms(atom.denominator, replace))
-            elif new is None and isinstance(atom, Lookup):
-                inner = tuple(map_atoms(i, replace) for i in atom.indices)
-                new = Lookup(atom.tensor, inner, map_atoms(atom.low, replace), map_atoms(atom.high, replace))
-            part = multiply(part, atom if new is None else new)
+            part = multiply(part, other(atom))
         total.extend(part.terms)
     return collect(total)
 
 
 def walk_atoms(where: IndexLike) -> tuple[Atom, ...]:
     """Every distinct atom, nested ones included, outermost first."""
-    found: dict[Atom, None] = {}
-    pending: list[Index] = [index(where)]
-    while pending:
-        for atom in pending.pop().atoms:
-            if atom in found:
-                continue
-            found[atom] = None
-            if isinstance(atom, (FloorDiv, Mod)):
-                pending += [atom.numerator, atom.denominator]
-            elif isinstance(atom, Lookup):
-                pending += [*atom.indices, atom.low, atom.high]
-    return tuple(found)
+    return index(where).nested_atoms
 
 
 def evaluate(where: IndexLike, values: Mapping[str, int]) -> int:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TypeAlias
+from functools import lru_cache
+from typing import Final, TypeAlias
 
 from tpopt.ir.index import Atom, Index, IndexLike, Iter, Lookup, Symbol, map_atoms, walk_atoms
 from tpopt.ir.stages import Attribute, Compute, Cond, Kernel, Opaque, Scan, Scatter, Sort, Stage, TopK
 from tpopt.ir.terms import Apply, Bound, Cast, Const, Guard, Position, Read, Reduce, Scalar, Select, Tensor
+
+KEPT_TERMS: Final = 512
+"""Sub-terms of which a term remembers the order: it is asked for again and again while a kernel is planned."""
+_BELOW: Final = "_below"
 
 Rebuild: TypeAlias = Callable[[Scalar], Scalar]
 
@@ -45,6 +50,18 @@ def with_children(term: Scalar, new: tuple[Scalar, ...]) -> Scalar:
 
 def postorder(*roots: Scalar) -> list[Scalar]:
     """Every distinct sub-term once, operands before users."""
+    if len(roots) != 1:
+        return _ordered(roots)
+    (root,) = roots
+    below: tuple[Scalar, ...] | None = root.__dict__.get(_BELOW)
+    if below is None:
+        below = tuple(_ordered(children(root)))
+        if len(below) <= KEPT_TERMS:
+            root.__dict__[_BELOW] = below  # the root itself is not in it: a circle would keep both alive
+    return [*below, root]
+
+
+def _ordered(roots: tuple[Scalar, ...]) -> list[Scalar]:
     done: dict[Scalar, None] = {}
     stack: list[tuple[Scalar, bool]] = [(r, False) for r in reversed(roots)]
     while stack:
@@ -107,7 +124,11 @@ def map_indices(root: Scalar, change: Callable[[Index], Index]) -> Scalar:
 
 def substitute_iters(root: Scalar, mapping: Mapping[Atom, IndexLike]) -> Scalar:
     """Replaces free iterators (and symbols). The caller keeps bound iterators apart: see :func:`freshen`."""
-    return map_indices(root, lambda i: map_atoms(i, mapping.get))
+
+    def one(i: Index) -> Index:
+        return map_atoms(i, mapping.get) if any(a in mapping for a in i.nested_atoms) else i
+
+    return map_indices(root, one) if mapping else root
 
 
 def freshen(root: Scalar, taken: Iterable[str]) -> Scalar:
@@ -190,6 +211,7 @@ def attribute_tensors(value: Attribute) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
+@lru_cache(maxsize=1 << 12)
 def stage_reads(stage: Stage) -> tuple[Tensor, ...]:
     """Distinct tensors a stage reads, in order of first appearance."""
     match stage:

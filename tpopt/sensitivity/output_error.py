@@ -88,6 +88,11 @@ class OutputErrors:
             found.append(self._errors(self._through(moved, values), values))
         return tuple(sum(column) / len(found) for column in zip(*found, strict=True)) if found else None
 
+    def values(self, tensor: Tensor) -> list[torch.Tensor]:
+        """What a value is on each sample; shorter where that cannot be run."""
+        found = (self._value(tensor.name, run, DEPTH) for run in self._runs)
+        return [v.detach() for v in found if v is not None]
+
     def _moved(self, tensor: Tensor, change: Change, values: Values) -> Values | None:
         """What the replacement makes of the values next to it that the original has too."""
         known = values.get(tensor.name)

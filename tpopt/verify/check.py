@@ -20,7 +20,7 @@ from tpopt.verify.compare import Excuse, Rules, Sample, compare
 from tpopt.verify.inputs import KINDS
 from tpopt.verify.reference import Reference
 from tpopt.verify.report import failure, unfaithful
-from tpopt.verify.runs import InputSet, altered, input_sets, run, same
+from tpopt.verify.runs import InputSet, altered, input_sets, run, same, sample_sets
 from tpopt.verify.ties import tied
 from tpopt.verify.tolerance import coarseness, exact_type, finite_norm
 from tpopt.verify.verification import OutputRow, Verification, summary
@@ -73,6 +73,7 @@ def check(
     strict: bool = False,
     seconds: float | None = None,
     interpreter_seconds: float = INTERPRETER_SECONDS,
+    samples: Sequence[Sequence[torch.Tensor]] = (),
 ) -> Verification:
     """Compares a candidate with the original on the example, on two random seeds, and on adversarial inputs.
 
@@ -88,6 +89,8 @@ def check(
         seconds: after this long no further kind of inputs is begun (the example and one seed always are).
         interpreter_seconds: what the interpreter may take in all (at most half of ``seconds``); when it is used up,
             torch in double is the reference.
+        samples: sets of inputs, the example first, that are tried in the place of all others: for a candidate that is
+            made for data of that kind.
 
     Raises:
         VerificationFailed: the program itself does not compute what the original computes.
@@ -99,7 +102,8 @@ def check(
     session = _Session(original, candidate, program, Rules(numerics, tolerance, coarseness(program), strict))
     allowed = interpreter_seconds if seconds is None else min(interpreter_seconds, seconds / 2)
     session.reference = Reference(program, allowed)
-    for number, given in enumerate(input_sets(program, example_inputs, sizes, seed, kinds)):
+    sets = sample_sets(samples) if samples else input_sets(program, example_inputs, sizes, seed, kinds)
+    for number, given in enumerate(sets):
         if seconds is not None and number >= _ORDINARY and time.perf_counter() - start > seconds:
             session.notes.append(f"{given.label}: not tried, the time is used up")
             continue

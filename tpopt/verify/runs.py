@@ -41,6 +41,15 @@ def input_sets(
     return sets
 
 
+def sample_sets(samples: Sequence[Sequence[torch.Tensor]]) -> list[InputSet]:
+    """Inputs that are given: the example first, then others like it."""
+    labels = ["example", *(f"sample {n}" for n in range(1, len(samples)))]
+    return [
+        InputSet(label, False, lambda own=own: [duplicate(t) for t in own])  # type: ignore[misc]
+        for label, own in zip(labels, samples, strict=True)
+    ]
+
+
 def _maker(
     program: Program, seed: int, sizes: Mapping[str, int], kind: str, example: Sequence[torch.Tensor]
 ) -> Callable[[], list[torch.Tensor]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from tpopt.backend.generated.plan import Work, dense_strides
 from tpopt.backend.generated.sizes import shape
@@ -96,6 +97,7 @@ def _mentions(atom: object, iterator: Iter) -> bool:
     return isinstance(atom, Lookup) and iterator in iters_of(atom.indices)
 
 
+@lru_cache(maxsize=1 << 12)
 def depends_on(read: Read) -> dict[Iter, None]:
     """Iterators that decide which element is read."""
     return iters_of(own_indices(read))

@@ -8,6 +8,7 @@ from typing import Final
 
 from tpopt.backend.generated.binding import CONSTANTS, IMPLEMENTATION, MATRIX, SCHEDULE, request_of
 from tpopt.backend.generated.groups import Group, groups, is_contraction, points
+from tpopt.backend.generated.kernel import obstacle
 from tpopt.backend.generated.machine import host_processor
 from tpopt.backend.generated.sizes import extent
 from tpopt.backend.generated.tuned import tuned_decisions
@@ -30,22 +31,50 @@ IMAGE_RANK: Final = 4
 
 
 def candidates(
-    program: Program, found: Candidates, *, channels_last: frozenset[str] = frozenset(), certain: bool = False
+    program: Program,
+    found: Candidates,
+    *,
+    channels_last: frozenset[str] = frozenset(),
+    certain: bool = False,
+    known: set[Kernel] | None = None,
 ) -> None:
     """Adds what can be generated for a program's algebra; why not, where it cannot.
 
     ``channels_last`` names values that others take or make in that layout: what is computed from them, and they
     themselves, are offered in it too. ``certain`` leaves kernels out that are certain to be slower than a twin that is
     offered: those without the matrix unit, where there is one and the sums are long. It plans no more than it has to.
+    ``known`` has the kernels that other forms of the program have offered, which are not offered again.
     """
-    offers = _Offers(program, found, channels_last, certain)
+    offers = _Offers(program, found, channels_last, certain, set() if known is None else known)
     for group in groups(program):
         offers.add(group)
 
 
+def is_generated(candidate: Candidate) -> bool:
+    """Whether it runs a generated kernel, whatever it competes as."""
+    return isinstance(candidate.stage, Kernel) and candidate.stage.implementation == IMPLEMENTATION
+
+
+def converting(candidate: Candidate, fixed: tuple[int, ...]) -> Candidate | None:
+    """A conversion as a generated kernel whose reads at ``fixed`` are constants; ``None`` where none can be made."""
+    stage = candidate.stage
+    assert isinstance(stage, Kernel)
+    if obstacle() is not None:
+        return None
+    layouts = {v.name: v.layout for v in (*candidate.needs, *candidate.produces)}
+    kernel = Kernel(stage.outs, IMPLEMENTATION, stage.reads, stage.defines, ((CONSTANTS, fixed),))
+    try:
+        request = request_of(_placed(kernel, layouts))
+    except KernelUnsupported:
+        return None
+    return replace(candidate, stage=kernel, key=f"{IMPLEMENTATION} {request.digest}")
+
+
 class _Offers:
-    def __init__(self, program: Program, found: Candidates, channels_last: frozenset[str], certain: bool) -> None:
-        self._certain = certain
+    def __init__(
+        self, program: Program, found: Candidates, channels_last: frozenset[str], certain: bool, known: set[Kernel]
+    ) -> None:
+        self._certain, self._known = certain, known
         self._constants = frozenset(w.name for w in program.weights) - {a.target for a in program.aliases}
         self._inputs = frozenset(program.inputs)
         self._found = found
@@ -62,6 +91,11 @@ class _Offers:
         kernel = Kernel(outs, IMPLEMENTATION, reads, group.stages, ((CONSTANTS, fixed),))
         covers = tuple(o.name for s in group.stages for o in s.outs)
         layouts = self._layouts(kernel)
+        placed = _placed(kernel, layouts)
+        if placed in self._known:
+            self._wanted.update(o.name for o in outs if o.name in layouts)
+            return
+        self._known.add(placed)
         if not layouts or not any(map(reads_literals, group.stages)):  # transforms want their channels side by side
             self._in_layouts(kernel, {}, covers)
         if layouts:
@@ -131,6 +165,8 @@ def _macs(kernel: Kernel) -> float:
 
 def _placed(kernel: Kernel, layouts: dict[str, str]) -> Kernel:
     """The kernel over tensors in their layouts."""
+    if not layouts:
+        return kernel
     placed = map_stage_tensors(kernel, lambda t: in_layout(t, layouts.get(t.name, ROW)))
     assert isinstance(placed, Kernel)
     return placed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import prod
 
 from tpopt.backend.generated.sizes import extent, shape
@@ -25,6 +26,8 @@ SCRATCH_BYTES = 64 * 1024
 STREAMED_BYTES = 192 * 1024
 """Most memory that one row reads over and over: what leaves the second cache is better read once for many rows."""
 MAX_TERMS = 400
+KEPT_STAGES = 4096
+"""Stages remembered with another in them: groups that grow put the same ones together again and again."""
 CHEAP_TERMS = 12
 """Terms of a pointwise stage that is computed again wherever it is read, if it holds no function but arithmetic."""
 _ARITHMETIC = frozenset("add sub mul neg max min where eq ne lt le gt ge and or not abs".split())
@@ -49,12 +52,24 @@ def fused(stages: Sequence[Compute], outs: Sequence[Tensor]) -> Rows:
 
     Raises :class:`KernelUnsupported` where the stages have no rows in common, or hand too much to each other.
     """
-    kept = _composed(list(stages), outs)
+    kept, depth = shared(stages, outs)
+    if not depth:
+        return Rows((), kept, tuple(outs))
+    rows = tuple(Iter(f"r{n}", i.extent) for n, i in enumerate(kept[-1].loops[:depth]))
+    return Rows(rows, tuple(_renamed(s, rows) for s in kept), tuple(outs))
+
+
+def shared(stages: Sequence[Compute], outs: Sequence[Tensor]) -> tuple[tuple[Compute, ...], int]:
+    """The stages that are left when what can be computed where it is read has been, and how many loops they share.
+
+    One that is left alone shares none. Raises :class:`KernelUnsupported` as :func:`fused` does, which takes longer.
+    """
+    kept = tuple(_composed(list(stages), outs))
     if len(kept) == 1:
-        return Rows((), tuple(kept), tuple(outs))
+        return kept, 0
     if any(reads_literals(s) for s in kept):
         raise KernelUnsupported("a transform by a small matrix is a kernel of its own")
-    return _in_rows(kept, outs)
+    return kept, _common(kept, outs)
 
 
 def _composed(stages: list[Compute], outs: Sequence[Tensor]) -> list[Compute]:
@@ -100,6 +115,7 @@ def _inside_reduction(reader: Compute, read: Read) -> bool:
     return any(isinstance(t, Reduce) and read in postorder(t) for t in postorder(*reader.bodies))
 
 
+@lru_cache(maxsize=KEPT_STAGES)
 def _with_body(reader: Compute, source: Compute) -> Compute:
     """A stage with another's body in place of every read of its result."""
     out = source.outs[0]
@@ -113,8 +129,8 @@ def _with_body(reader: Compute, source: Compute) -> Compute:
     return replace(reader, bodies=tuple(rebuild(b, one) for b in reader.bodies))
 
 
-def _in_rows(stages: Sequence[Compute], outs: Sequence[Tensor]) -> Rows:
-    """Stages with their common loops renamed to be the same. Raises :class:`KernelUnsupported`."""
+def _common(stages: Sequence[Compute], outs: Sequence[Tensor]) -> int:
+    """How many leading loops stages have in common. Raises :class:`KernelUnsupported`."""
     makers = {o: s for s in stages for o in s.outs}
     depth = min(len(s.loops) for s in stages)
     for stage in stages:
@@ -130,16 +146,15 @@ def _in_rows(stages: Sequence[Compute], outs: Sequence[Tensor]) -> Rows:
         depth = same
     if depth == 0:
         raise KernelUnsupported("the stages share no loops, so that one would have to end before the next begins")
-    rows = tuple(Iter(f"r{n}", i.extent) for n, i in enumerate(first.loops[:depth]))
-    renamed = tuple(_renamed(s, rows) for s in stages)
-    found = Rows(rows, renamed, tuple(outs))
-    held = sum(t.dtype.itemsize * prod(shape(t)[depth:]) for t in found.private)
+    held = sum(t.dtype.itemsize * prod(shape(t)[depth:]) for t in makers if t not in outs)
     if held > SCRATCH_BYTES:
         raise KernelUnsupported(f"stages would hand {held} bytes a row to each other, at most {SCRATCH_BYTES} are kept")
-    for read in (t for s in renamed for t in postorder(*s.bodies) if isinstance(t, Read) and t.tensor not in makers):
-        if _again(read, rows) > STREAMED_BYTES:
-            raise KernelUnsupported(f"each row would read {_again(read, rows)} bytes of {read.tensor.name} anew")
-    return found
+    for stage in stages:
+        for read in (t for t in postorder(*stage.bodies) if isinstance(t, Read) and t.tensor not in makers):
+            again = _again(read, stage.loops[:depth])
+            if again > STREAMED_BYTES:
+                raise KernelUnsupported(f"each row would read {again} bytes of {read.tensor.name} anew")
+    return depth
 
 
 def _again(read: Read, rows: tuple[Iter, ...]) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
-from tpopt.backend.generated.fuse import fused
+from tpopt.backend.generated.fuse import shared
 from tpopt.backend.generated.sizes import extent
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import Compute, Kernel, Program, Read, Reduce, Stage, Tensor
@@ -15,7 +16,8 @@ from tpopt.ir.walk import postorder, stage_reads
 MOST_STAGES = 32
 """Stages of one kernel: more hardly ever share rows, and each attempt costs time."""
 
-
+KEPT_GROUPS = 1 << 14
+"""Groups remembered: forms of one program have most of them in common."""
 MOST_SERIAL = 1 << 20
 """Points of stages that run one after the other on one thread, as those do which share rows but have only one."""
 
@@ -89,13 +91,7 @@ class _Grower:
         return tuple(members)
 
     def _fits(self, members: Sequence[Compute]) -> bool:
-        if not self._convex(members):
-            return False
-        try:
-            rows = fused(members, self.outs(members)).rows
-            return not rows or prod(map(extent, rows)) > 1 or sum(map(points, members)) <= MOST_SERIAL
-        except KernelUnsupported:
-            return False
+        return self._convex(members) and _shares(tuple(members), self.outs(members))
 
     def _bits(self, stages: Iterable[Stage]) -> int:
         """A set of stages, and of all that they are computed from, as bits."""
@@ -120,6 +116,17 @@ class _Grower:
                 if outside or stage is members[-1]:
                     found.append(out)
         return tuple(found)
+
+
+@lru_cache(maxsize=KEPT_GROUPS)
+def _shares(members: tuple[Compute, ...], outs: tuple[Tensor, ...]) -> bool:
+    """Whether stages make one kernel that is worth it: with rows for all threads, or with little to do."""
+    try:
+        kept, depth = shared(members, outs)
+    except KernelUnsupported:
+        return False
+    rows = kept[-1].loops[:depth]
+    return not rows or prod(map(extent, rows)) > 1 or sum(map(points, members)) <= MOST_SERIAL
 
 
 def points(stage: Compute) -> int:

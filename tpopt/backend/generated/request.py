@@ -66,8 +66,12 @@ class KernelRequest:
     ) -> KernelRequest:
         """The request for a program, whatever the names in it, on inputs that are dense in their layouts."""
         laid_out, moved = physical(program)
-        text = str(canonical(laid_out))
-        return KernelRequest(text, constants, processor, channels_last=moved, matrix=matrix, decisions=decisions)
+        found = canonical(laid_out)
+        request = KernelRequest(
+            str(found), constants, processor, channels_last=moved, matrix=matrix, decisions=decisions
+        )
+        request.__dict__["program"] = found  # what its text parses to
+        return request
 
     def strided(self, strides: Mapping[int, tuple[int, ...]]) -> KernelRequest:
         """The same algebra for inputs that lie in memory in these ways, by position."""

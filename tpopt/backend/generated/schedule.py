@@ -180,17 +180,18 @@ def _registers(
     tiled = sorted(free, key=lambda i: (i is not way.vector, sum(i in depends_on(r) for r in summed), -extent(i)))[:3]
     best, chosen = float("inf"), dict(sweeps)
     most = processor.registers - 4
+    moving = {r: [i for i in tiled if i in depends_on(r)] for r in summed}
+    apart = [
+        r for r in summed
+        if way.vector is not None and r not in packable and access.step(r, way.vector, way.lanes) not in (0, 1)
+    ]  # fmt: skip
     for counts in product(*(_counts(i, sweeps) for i in tiled)):
         number = dict(zip(tiled, counts, strict=True))
         accumulators = prod(counts)
         if accumulators > most:
             continue
-        loads = sum(prod(n for i, n in number.items() if i in depends_on(r)) for r in summed)
-        extra = sum(
-            prod(n for i, n in number.items() if i in depends_on(r))
-            for r in summed
-            if way.vector is not None and r not in packable and access.step(r, way.vector, way.lanes) not in (0, 1)
-        )
+        loads = sum(prod(number[i] for i in moving[r]) for r in summed)
+        extra = sum(prod(number[i] for i in moving[r]) for r in apart)
         wasted = prod(
             ceil(extent(i) / (n * _lanes(i, sweeps))) * n * _lanes(i, sweeps) / extent(i) for i, n in number.items()
         )

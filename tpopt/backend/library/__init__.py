@@ -21,9 +21,20 @@ from tpopt.ir import Program
 def binders() -> Mapping[str, KernelBinder]:
     """Binders of every implementation by name, those of plugins included."""
     from tpopt.backend.generated import binding as generated
-    from tpopt.backend.library import attention, convert, convolution, gemm, layout, linear, pads, torch_stage, views
+    from tpopt.backend.library import (
+        attention,
+        convert,
+        convolution,
+        gemm,
+        integer,
+        layout,
+        linear,
+        pads,
+        torch_stage,
+        views,
+    )
 
-    families = (attention, convert, convolution, gemm, layout, linear, pads, torch_stage, views, generated)
+    families = (attention, convert, convolution, gemm, integer, layout, linear, pads, torch_stage, views, generated)
     found = {name: binder for family in families for name, binder in family.BINDERS.items()}
     for provider in providers():
         for name, binder in provider.module.BINDERS.items():

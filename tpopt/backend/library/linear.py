@@ -161,7 +161,7 @@ def _add(program: Program, found: Candidates, match: Contraction, form: _Form, e
     produces = (Value(epilogue.out.name),)
     found.add(Candidate(name, KIND, stage, needs, produces, kernel_key(stage, ""), Numerics.REASSOCIATING, covers))
     has_mkl: bool = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
-    if not epilogue.stages and has_mkl and _row_count(match.left.tensor, form.depth):
+    if not epilogue.stages and has_mkl and row_count(match.left.tensor, form.depth):
         other = replace(stage, implementation="mkl.linear")
         key = kernel_key(other, "")
         found.add(Candidate(f"{name}:mkl", MKL, other, needs, produces, key, Numerics.REASSOCIATING, covers))
@@ -172,23 +172,23 @@ def bind_linear(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Cal
     """``onednn.linear``: permute and flatten where needed, multiply by the packed matrix, permute back."""
     own: dict[str, Any] = dict(stage.parameters)
     x, w = stage.reads[:2]
-    rows = _row_count(x, own["depth"])
+    rows = row_count(x, own["depth"])
 
     def pack() -> torch.Tensor:
-        matrix = _matrix(binder.weights[w.name], own)
-        packed: torch.Tensor = function("mkldnn._reorder_linear_weight.default")(matrix, rows)
+        dense = matrix(binder.weights[w.name], own)
+        packed: torch.Tensor = function("mkldnn._reorder_linear_weight.default")(dense, rows)
         return packed
 
     packed = binder.packed(("linear", w.name, own["w_order"]), pack)
-    bias = None if own["bias"] is None else _row(binder.weights[stage.reads[2].name], own)
-    before, after = _before(own, x.rank), _after(own)
+    bias = None if own["bias"] is None else row(binder.weights[stage.reads[2].name], own)
+    first, last = before(own, x.rank), after(own)
     out = (stage.outs[0].name,)
     if own["binary"]:
         call = function("mkldnn._linear_pointwise.binary")
         other = stage.reads[-1].name
         return Call(
             "oneDNN linear + add",
-            _wrap(call, before, after),
+            wrap(call, first, last),
             (Ref(x.name), Ref(other), packed, bias, "add"),
             (),
             out,
@@ -198,45 +198,45 @@ def bind_linear(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Cal
     post = (activation.attribute, list(activation.scalars), activation.algorithm)
     args: tuple[Any, ...] = (Ref(x.name), packed, bias, *post)
     label = "oneDNN linear" + (f" + {own['activation']}" if own["activation"] else "")
-    return Call(label, _wrap(call, before, after), args, (), out)
+    return Call(label, wrap(call, first, last), args, (), out)
 
 
 def bind_mkl(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Call:
     """``mkl.linear``: the same product by MKL, on a matrix packed for the number of rows."""
     own: dict[str, Any] = dict(stage.parameters)
     x, w = stage.reads[:2]
-    rows = _row_count(x, own["depth"])
+    rows = row_count(x, own["depth"])
 
     def pack() -> tuple[torch.Tensor, torch.Tensor]:
-        matrix = _matrix(binder.weights[w.name], own)
-        return function("mkl._mkl_reorder_linear_weight.default")(matrix, rows), matrix
+        dense = matrix(binder.weights[w.name], own)
+        return function("mkl._mkl_reorder_linear_weight.default")(dense, rows), dense
 
-    packed, matrix = binder.packed(("mkl", w.name, own["w_order"]), pack)
-    bias = None if own["bias"] is None else _row(binder.weights[stage.reads[2].name], own)
-    call = _wrap(function("mkl._mkl_linear.default"), _before(own, x.rank), _after(own))
-    return Call("MKL linear", call, (Ref(x.name), packed, matrix, bias, rows), (), (stage.outs[0].name,))
+    packed, dense = binder.packed(("mkl", w.name, own["w_order"]), pack)
+    bias = None if own["bias"] is None else row(binder.weights[stage.reads[2].name], own)
+    call = wrap(function("mkl._mkl_linear.default"), before(own, x.rank), after(own))
+    return Call("MKL linear", call, (Ref(x.name), packed, dense, bias, rows), (), (stage.outs[0].name,))
 
 
-def _matrix(weight: torch.Tensor, own: Mapping[str, Any]) -> torch.Tensor:
+def matrix(weight: torch.Tensor, own: Mapping[str, Any]) -> torch.Tensor:
     """The weight as [columns, depth], row-major."""
     return weight.detach().permute(own["w_order"]).reshape(-1, own["depth"]).contiguous()
 
 
-def _row(bias: torch.Tensor, own: Mapping[str, Any]) -> torch.Tensor:
+def row(bias: torch.Tensor, own: Mapping[str, Any]) -> torch.Tensor:
     """The bias of every column, flat."""
     columns, axes = own["columns"], own["bias"]
     shape = [extent if k in axes else 1 for k, extent in enumerate(columns)]
     return bias.detach().reshape(shape).expand(*columns).reshape(-1).contiguous()
 
 
-def _row_count(x: Tensor, depth: int) -> int | None:
+def row_count(x: Tensor, depth: int) -> int | None:
     """Rows of the product, for which the weight is packed; ``None`` where they are dynamic: one packing serves all."""
     if any(not isinstance(e, int) for e in x.shape):
         return None
     return max(1, prod(e for e in x.shape if isinstance(e, int)) // depth)
 
 
-def _before(own: Mapping[str, Any], rank: int) -> Transform | None:
+def before(own: Mapping[str, Any], rank: int) -> Transform | None:
     """Brings ``x`` into ``[rows..., depth]``; ``None`` where it lies so already."""
     order, rows, depth = own["x_order"], own["rows"], own["depth"]
     if order == tuple(range(rank)) and rank == rows + 1 and rows:
@@ -245,7 +245,7 @@ def _before(own: Mapping[str, Any], rank: int) -> Transform | None:
     return lambda t: (moved := t.permute(order)).reshape(*(moved.shape[ones : ones + rows] or (1,)), depth)
 
 
-def _after(own: Mapping[str, Any]) -> Transform | None:
+def after(own: Mapping[str, Any]) -> Transform | None:
     """Brings ``[rows..., columns]`` into the order of the loops."""
     order, rows, columns, missing = own["out_order"], own["rows"], own["columns"], own["missing"]
     if order == tuple(range(len(order))) and len(columns) == 1 and rows and not missing:
@@ -260,12 +260,13 @@ def _after(own: Mapping[str, Any]) -> Transform | None:
     return restore
 
 
-def _wrap(call: Callable[..., Any], before: Transform | None, after: Transform | None) -> Callable[..., Any]:
-    if before is None and after is None:
+def wrap(call: Callable[..., Any], first: Transform | None, last: Transform | None) -> Callable[..., Any]:
+    """The call on what ``first`` makes of its first argument, and ``last`` of its result."""
+    if first is None and last is None:
         return call
-    first = before or (lambda t: t)
-    last = after or (lambda t: t)
-    return lambda x, *rest: last(call(first(x), *rest))
+    ahead = first or (lambda t: t)
+    behind = last or (lambda t: t)
+    return lambda x, *rest: behind(call(ahead(x), *rest))
 
 
 BINDERS = {"onednn.linear": bind_linear, "mkl.linear": bind_mkl}

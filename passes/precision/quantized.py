@@ -1,0 +1,192 @@
+"""Values stored in eight bits, by a scale and a zero point, and weights by a scale for each of their channels.
+
+The integer form of ``x`` is ``x.u8``: ``x = (x.u8 - zero) * scale``, in the full 8 bits, the scale fixed when the model
+is compiled from the values that it takes on calibration data. What lies outside their range saturates. Weights are
+symmetric, ``w.i8 * scale[channel]``. All of it is algebra: a product of integer forms is a sum of products of what they
+stand for, which a kernel may compute in integers.
+Source of the scheme: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR 2018, with weights by channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from tpopt.ir import DENSE, Compute, DType, Program, Read, Scalar, Tensor, index
+from tpopt.ir.build import apply, iters
+from tpopt.ir.program import Array
+from tpopt.ir.terms import cast
+from tpopt.passes.precision.storage import Storage
+
+CODES: Final = 255
+"""Steps of the full range of an unsigned byte."""
+SIGNED: Final = 127
+"""Largest code of a weight: symmetric, so that -128 is not used."""
+CLIPS: Final = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+"""Parts of the range that are tried: clipping a few large values makes all steps finer."""
+SCALE, INVERSE, ZERO = range(3)
+"""What the three numbers beside a stored value are."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``value = (code - zero) * scale``, codes 0 to 255."""
+
+    scale: float
+    zero: int
+
+    def numbers(self) -> Array:
+        """Scale, its inverse, and zero point, as the constant that kernels read: f32[3]."""
+        return np.array([self.scale, 1.0 / self.scale, self.zero], dtype=np.float32)
+
+    def rounded(self, value: Array) -> Array:
+        """The nearest values that have codes."""
+        codes = np.clip(np.rint(value / self.scale) + self.zero, 0, CODES)
+        near: Array = (codes - self.zero) * self.scale
+        return near
+
+
+def affine_of(samples: Sequence[Array]) -> Affine | None:
+    """The scale and zero point with the least mean squared error over samples, zero having a code of its own.
+
+    ``None`` where the samples are empty, all zero or not finite.
+    """
+    values = np.concatenate([_some(s) for s in samples]) if samples else np.empty(0)
+    if not values.size or not np.isfinite(values).all():
+        return None
+    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    if not high - low > float(np.finfo(np.float32).tiny) * CODES:
+        return None
+    tried = [_between(low * part, high * part) for part in CLIPS]
+    return min(tried, key=lambda a: float(np.square(a.rounded(values) - values).mean()))
+
+
+def _between(low: float, high: float) -> Affine:
+    scale = (high - low) / CODES
+    return Affine(scale, round(-low / scale))
+
+
+def _some(values: Array, most: int = 1 << 16) -> Array:
+    """At most so many of an array's values, evenly chosen, and its extremes."""
+    flat = values.reshape(-1).astype(np.float32)
+    if flat.size <= most:
+        return flat
+    return np.concatenate([flat[:: -(-flat.size // most)], [flat.min(), flat.max()]])
+
+
+class Quantized(Storage):
+    """The integer forms of tensors of several forms of one program, and of their weights.
+
+    Args:
+        programs: the forms; a name means the same in all of them.
+        samples: values that a tensor takes on calibration data; none where nobody knows.
+
+    A tensor keeps its type where it has another one than f32, has rank 0 or 1, has a structure, or takes no values that
+    tell a scale.
+    """
+
+    def __init__(self, programs: Iterable[Program], samples: Callable[[Tensor], Sequence[Array]]) -> None:
+        super().__init__(programs, DType.U8)
+        self._samples = samples
+        self._affine: dict[str, tuple[Tensor, Affine]] = {}
+        self._by_channel: dict[str, tuple[Tensor, Tensor, Array, Array]] = {}
+        self._channels: dict[str, tuple[int, ...]] = {}
+
+    def _new(self, tensor: Tensor) -> Tensor:
+        loose = tensor.dtype is self.wide and tensor.rank > 1 and tensor.structure is DENSE
+        found = affine_of(self._samples(tensor)) if loose and not self.is_constant(tensor) else None
+        if found is None:
+            return tensor
+        made = Tensor(f"{tensor.name}.u8", tensor.shape, DType.U8, tensor.layout)
+        self.origin[made.name] = tensor
+        self._affine[made.name] = Tensor(f"{made.name}.affine", (3,), DType.F32), found
+        return made
+
+    def weight(self, tensor: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+        """The integer form of a weight with a scale for each point of some axes, and its scales, f32 by these axes.
+
+        ``None`` where it has none: no dense constant of f32, or one that is not finite, or is stored by other axes.
+        """
+        if tensor.dtype is not self.wide or tensor.name not in self._constants or tensor.structure is not DENSE:
+            return None
+        name = f"{tensor.name}.i8"
+        if self._channels.setdefault(name, axes) != axes:
+            return None
+        if name not in self._by_channel:
+            exact = self.constant(tensor)
+            if not np.isfinite(exact).all():
+                return None
+            scales = by_channel(exact, axes)
+            shape = tuple(exact.shape[a] for a in axes)
+            made, beside = Tensor(name, tensor.shape, DType.I8), Tensor(f"{name}.scale", shape, DType.F32)
+            codes = np.rint(exact / _spread(scales, axes, exact.ndim)).astype(np.int8)
+            self._by_channel[name] = made, beside, codes, scales.astype(np.float32)
+            self.origin[name] = tensor
+        return self._by_channel[name][:2]
+
+    def affine(self, narrow: Tensor) -> Tensor:
+        """The constant with the scale, its inverse and the zero point of a stored value: f32[3]."""
+        return self._affine[narrow.name][0]
+
+    def encoded(self, value: Scalar, target: Tensor) -> Scalar:
+        """The code of a value: rounded to the nearest, to even on a tie, and saturated."""
+        beside = self.affine(target)
+        code = apply("round", value * _number(beside, INVERSE)) + _number(beside, ZERO)
+        return cast(apply("min", apply("max", code, 0.0), float(CODES)), target.dtype)
+
+    def decoded(self, read: Read, _source: Tensor) -> Scalar:
+        """The value that a code stands for."""
+        value = cast(read, self.wide)
+        if read.tensor.name in self._by_channel:
+            scales, axes = self._by_channel[read.tensor.name][1], self._channels[read.tensor.name]
+            return value * Read(scales, tuple(read.indices[a] for a in axes))
+        beside = self.affine(read.tensor)
+        return (value - _number(beside, ZERO)) * _number(beside, SCALE)
+
+    def conversion(self, source: Tensor, target: Tensor) -> Compute:
+        """``target := source``, of which one is the integer form of the other, or of what the other is rounded from."""
+        loops = iters("i", source.shape)
+        read = source.at(loops)
+        if target.name in self._affine:
+            return Compute((target,), loops, (self.encoded(cast(read, self.wide), target),))
+        return Compute((target,), loops, (cast(self.decoded(read, target), target.dtype),))
+
+    def constants(self) -> Iterator[tuple[Tensor, Array]]:
+        """Codes and scales of weights, and the numbers beside stored values."""
+        for made, beside, codes, scales in self._by_channel.values():
+            yield made, codes
+            yield beside, scales
+        for beside, found in self._affine.values():
+            yield beside, found.numbers()
+
+    def rounded(self, name: str, value: Array) -> Array:
+        """What storing makes of the numbers of the tensor whose integer form has that name."""
+        if name in self._affine:
+            return self._affine[name][1].rounded(value)
+        _, _, codes, scales = self._by_channel[name]
+        return codes * _spread(scales.astype(np.float64), self._channels[name], codes.ndim)
+
+
+def by_channel(weight: Array, axes: tuple[int, ...]) -> Array:
+    """The scales of channels, by ``axes``: the largest number of a channel has the code 127; 1 for one of zeros."""
+    others = tuple(a for a in range(weight.ndim) if a not in axes)
+    largest = np.abs(weight).max(axis=others).transpose([sorted(axes).index(a) for a in axes])
+    scales: Array = np.where(largest > 0, largest / SIGNED, 1.0).astype(np.float32).astype(np.float64)
+    return scales
+
+
+def _spread(scales: Array, axes: tuple[int, ...], rank: int) -> Array:
+    """Scales by axes, so that they broadcast against the weight."""
+    kept = scales.transpose(np.argsort(axes))
+    shape = [1] * rank
+    for axis, extent in zip(sorted(axes), kept.shape, strict=True):
+        shape[axis] = extent
+    return kept.reshape(shape)
+
+
+def _number(beside: Tensor, place: int) -> Scalar:
+    return Read(beside, (index(place),))
