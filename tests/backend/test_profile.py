@@ -71,6 +71,29 @@ def test_times_are_medians_in_microseconds():
     assert rounds == 3  # the time is used up: three rounds whatever they cost
 
 
+@pytest.mark.parametrize(("between", "kept"), [(1 << 20, 0), (1 << 23, 1 << 23)])
+def test_constants_of_a_small_model_stay_in_the_caches(between: int, kept: int):
+    assert Profiler({}, Binder({}), between=between).between == kept
+
+
+def test_what_streams_its_constants_is_called_once_a_round_and_in_turns():
+    seen: list[str] = []
+
+    def noted(name: str) -> Any:
+        def run(x: torch.Tensor) -> torch.Tensor:
+            seen.append(name)
+            return x + 1
+
+        return run
+
+    made = Profiler({"x": X}, Binder({}), between=1 << 23)
+    figures = made.measure({"a": call(noted("a"), "x"), "b": call(noted("b"), "x")}, streaming={"a", "b"})
+    assert figures["a"][3] == figures["b"][3] == profile.ROUNDS
+    rounds = seen[-2 * profile.ROUNDS :]
+    assert all({*rounds[k : k + 2]} == {"a", "b"} for k in range(0, len(rounds), 2))
+    assert len(seen) <= 2 * (profile.ROUNDS + profile.TRIES)
+
+
 class Copies:
     """A kernel that notes where it wrote."""
 

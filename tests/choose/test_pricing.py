@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ CONV = nn.Conv2d(6, 8, 3)
 class Counted(Profiler):
     """Prices a call at a microsecond for each letter of its key, and remembers what was asked."""
 
-    def __init__(self, values: Mapping[str, torch.Tensor], binder: Binder) -> None:
-        super().__init__(values, binder)
+    def __init__(self, values: Mapping[str, torch.Tensor], binder: Binder, between: int = 0) -> None:
+        super().__init__(values, binder, between=between)
         self.asked: list[list[str]] = []
+        self.streamed: list[str] = []
 
-    def measure(self, calls: Mapping[str, Any], deadline: float | None = None) -> Any:
+    def measure(self, calls: Mapping[str, Any], deadline: float | None = None, streaming: Container[str] = ()) -> Any:
         self.asked.append(list(calls))
+        self.streamed += [key for key in calls if key in streaming]
         return {key: (float(len(key)), 1.0, 2.0, 3) for key in calls}
 
 
@@ -135,3 +137,28 @@ def test_without_a_profiler_the_model_prices_everything(tmp_path: Path):
     prices = Pricer(made.pricer.model, made.records, Binder({}), {}, None).run(made.found)
     assert {p.measured for p in prices.values()} == {False}
     assert prices[made.found.admitted[0].key].us == made.pricer.model.price(made.found.admitted[0])
+
+
+def priced(between: int) -> tuple[Counted, list[str]]:
+    model = Wrapped(lambda m, x: m(x), nn.Linear(512, 256)).eval()
+    found = trace(model, (torch.randn(4, 512),))
+    form = registry().parse("default").run(found.algebra, Trace())
+    binder = Binder({n: t.detach() for n, t in found.weights.items()})
+    profiler = Counted({found.original.inputs[0].name: torch.randn(4, 512)}, binder, between)
+    pricer = Pricer(ModelPrices(form, {}), Records(None, "here"), binder, {}, profiler)
+    candidates = gather(found.original, [form], kernels="library")
+    pricer.run(candidates)
+    return profiler, [pricer.record_key(c) for c in candidates.admitted if c.kind == "onednn"]
+
+
+def test_large_constants_are_timed_as_in_a_model_whose_others_have_come_between():
+    profiler, keys = priced(between=40 << 20)
+    assert keys
+    assert all(key.endswith(" after 64 MiB") for key in keys)
+    assert set(keys) <= set(profiler.streamed)
+
+
+def test_those_of_a_small_model_are_not():
+    profiler, keys = priced(between=1 << 20)
+    assert not [key for key in keys if "after" in key]
+    assert not profiler.streamed

@@ -21,10 +21,10 @@ from tpopt._compile.shapes import dynamic_from
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
 from tpopt.backend.generated.binding import build_all
-from tpopt.backend.generated.candidates import is_generated
 from tpopt.backend.machine import machine_fingerprint, measured_balance, synchronizer
 from tpopt.backend.profile import Profiler
-from tpopt.choose.candidate import Candidate, Candidates
+from tpopt.choose.ahead import build_order
+from tpopt.choose.candidate import Candidates
 from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals, solved
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.models import cost_model
@@ -212,11 +212,12 @@ def _choose(
         _keep_non_finite(found)
     records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
-    profiler = Profiler(values, binder, synchronizer(device)) if measured else None
+    between = sum(binder.weights[w.name].nbytes for w in traced.original.weights if w.name in binder.weights)
+    profiler = Profiler(values, binder, synchronizer(device), between) if measured else None
     priced = cost_model(options.cost_model, measured_balance(device, records) if measured else Balance())
     model = ModelPrices(traced.algebra, attempt.sizes, priced)
     if measured and options.kernels != "library":
-        _build(found, model, BUILDING_SHARE * max(attempt.deadline - time.perf_counter(), 0.0))
+        _build(attempt, traced.original, found, model)
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
     chosen = choose(traced.original, attempt.forms, found, pricer, options.kernels)
@@ -241,15 +242,12 @@ def _approximations(attempt: Attempt, binder: Binder, found: Candidates) -> tupl
     return attempt.factors.forms, [fragment(f, attempt.forms[0]) for f in attempt.factors.forms]
 
 
-def _build(found: Candidates, model: ModelPrices, seconds: float) -> None:
+def _build(attempt: Attempt, original: Program, found: Candidates, model: ModelPrices) -> None:
     """Builds the kernels, those first that are expected to matter most; refuses what there was no time for."""
-
-    def weight(candidate: Candidate) -> float:
-        approximate = candidate.numerics is Numerics.APPROXIMATE  # what a budget was named for
-        return model.price(candidate) * (2.0 if approximate else 1.0)
-
-    made = sorted(filter(is_generated, found.admitted), key=weight, reverse=True)
-    late = build_all((planned(c) for c in made), seconds)
+    seconds = BUILDING_SHARE * max(attempt.deadline - time.perf_counter(), 0.0)
+    until = time.perf_counter() + seconds
+    made = build_order(original, attempt.forms, found, model.price, seconds)
+    late = build_all(map(planned, made), max(until - time.perf_counter(), 0.0))
     lost = {c for c in made if planned(c) in late}
     for candidate in (c for c in found.admitted if c in lost):
         found.refuse(candidate.name, candidate.kind, candidate.covers, "the effort left no time to build it")

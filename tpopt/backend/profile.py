@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from tpopt.backend.call import Call
 from tpopt.backend.operators import inference
 from tpopt.errors import TpoptError
 from tpopt.ir.aten import flatten_outputs
-from tpopt.measure import Stopwatch, bootstrap_median, interleave
+from tpopt.measure import MIN_ROUNDS, Stopwatch, Timings, bootstrap_median, interleave, turn_order
 
 ROUNDS = 7
 SAMPLE_SECONDS = 0.0005
@@ -27,6 +27,12 @@ HOPELESS_SECONDS = 0.0005
 """Nor is it dropped for a difference that is less than this."""
 TRIES = 3
 """Calls of which the quickest counts before one is dropped: any single one may have been interrupted."""
+LARGE_CONSTANTS = 1 << 18
+"""Bytes of constants from which a call is timed as in a model whose other constants have passed through the caches."""
+CACHED = 1 << 22
+"""Bytes of constants that a model keeps in the caches next to the cores from one call to the next."""
+MOST_EVICTED = 1 << 27
+"""Bytes read before such a call, at most: more than that leaves nothing behind that less would not."""
 OTHER_NUMBERS = 0.05
 """Relative L2 difference that no rounding explains: bf16 keeps 8 bits, and a value has been through one operator."""
 
@@ -35,15 +41,21 @@ class Profiler:
     """Produces intermediate values on demand and times calls on them.
 
     ``values`` maps a value's plan name to its tensor; what calls make joins them, and what nobody needs again is
-    dropped by :meth:`release`.
+    dropped by :meth:`release`. ``between`` is the bytes that a model reads from one call of a kernel to the next.
     """
 
     def __init__(
-        self, values: Mapping[str, torch.Tensor], binder: Binder, synchronize: Callable[[], None] = lambda: None
+        self,
+        values: Mapping[str, torch.Tensor],
+        binder: Binder,
+        synchronize: Callable[[], None] = lambda: None,
+        between: int = 0,
     ) -> None:
         self._values = dict(values)
         self._binder = binder
         self._synchronize = synchronize
+        self.between = between if between > CACHED else 0
+        self._read_between = torch.ones(min(self.between, MOST_EVICTED) // 4)
 
     def has(self, name: str) -> bool:
         """Whether a value is at hand."""
@@ -76,22 +88,46 @@ class Profiler:
         return None
 
     def measure(
-        self, calls: Mapping[str, Call], deadline: float | None = None
+        self, calls: Mapping[str, Call], deadline: float | None = None, streaming: Container[str] = ()
     ) -> dict[str, tuple[float, float, float, int]]:
-        """Microseconds of each call: median, low, high, rounds. What is hopelessly slow is called a few times."""
+        """Microseconds of each call: median, low, high, rounds. What is hopelessly slow is called a few times.
+
+        Before each call of those in ``streaming`` whatever the model reads in between passes through the caches.
+        """
         contestants = {name: self._thunk(call) for name, call in calls.items()}
         found = {}
         for name, seconds in self._hopeless(contestants).items():
             found[name] = (seconds * 1e6, seconds * 0.7e6, seconds * 1.4e6, 1)
             del contestants[name]
         budget = GROUP_SECONDS if deadline is None else max(0.0, min(GROUP_SECONDS, deadline - time.perf_counter()))
+        until = time.perf_counter() + budget
+        cold = {n: (c, calls[n]) for n, c in contestants.items() if n in streaming}
+        warm = {n: c for n, c in contestants.items() if n not in cold}
         with inference():
             watch = Stopwatch(min_sample_s=SAMPLE_SECONDS, settle_s=0.0, synchronize=self._synchronize)
-            timings = interleave(contestants, rounds=ROUNDS, stopwatch=watch, budget_s=budget)
-        for name, samples in timings.seconds.items():
+            timings = interleave(warm, rounds=ROUNDS, stopwatch=watch, budget_s=budget) if warm else Timings({})
+            seconds = {**timings.seconds, **self._streaming(cold, until)}
+        for name, samples in seconds.items():
             middle = bootstrap_median(np.asarray(samples))
             found[name] = (middle.median * 1e6, middle.low * 1e6, middle.high * 1e6, len(samples))
         return found
+
+    def _streaming(
+        self, contestants: Mapping[str, tuple[Callable[[], Any], Call]], until: float
+    ) -> dict[str, tuple[float, ...]]:
+        """Seconds of single calls, in turns, each after everything else has been read, and what it takes is at hand."""
+        names = list(contestants)
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        for turn in range(ROUNDS if names else 0):
+            if turn >= MIN_ROUNDS and time.perf_counter() > until:
+                break
+            for name in (names[k] for k in turn_order(len(names), turn)):
+                thunk, call = contestants[name]
+                self._read_between.sum()
+                for value in (self._values[n] for n in call.refs() if n in self._values):
+                    value.sum()
+                seconds[name].append(self._once(thunk))
+        return {name: tuple(samples) for name, samples in seconds.items()}
 
     def _hopeless(self, contestants: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
         """Seconds of a call of each contestant that is not worth more of them."""

@@ -11,7 +11,7 @@ from graphlib import TopologicalSorter
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
 from tpopt.backend.plan import LAYOUT_SUFFIX
-from tpopt.backend.profile import Profiler
+from tpopt.backend.profile import LARGE_CONSTANTS, Profiler
 from tpopt.choose.candidate import Candidate, Candidates, Price, Refused, in_layout
 from tpopt.choose.levels import level
 from tpopt.choose.modelled import VIEW_US, ModelPrices
@@ -66,7 +66,8 @@ class Pricer:
             for candidate in group:
                 self.prices.setdefault(candidate.key, Price(self.model.price(candidate)))
             return
-        for key, (us, low, high, rounds) in self.profiler.measure(fresh, self.deadline).items():
+        streaming = {self.record_key(c) for c in group if self._streams(c)}
+        for key, (us, low, high, rounds) in self.profiler.measure(fresh, self.deadline, streaming).items():
             self.records.put(key, Record(us, low, high, rounds))
         for candidate in group:
             self._known(candidate)
@@ -112,12 +113,21 @@ class Pricer:
         return candidate.key in self.prices
 
     def record_key(self, candidate: Candidate) -> str:
-        """The candidate's key, with the values of the run-time sizes in it."""
+        """The candidate's key, with the values of the run-time sizes in it, and what streams its constants."""
         tensors = (*stage_reads(candidate.stage), *candidate.stage.outs)
         atoms = [a for t in tensors for e in t.shape if not isinstance(e, int) for a in walk_atoms(e)]
         names = sorted({a.name for a in atoms if isinstance(a, Symbol)})
         sizes = ",".join(f"{n}={self.sizes.get(n, '?')}" for n in names)
-        return f"{candidate.key} at {sizes}" if sizes else candidate.key
+        key = f"{candidate.key} at {sizes}" if sizes else candidate.key
+        if self.profiler is None or not self._streams(candidate):
+            return key
+        return f"{key} after {1 << (self.profiler.between >> 20).bit_length()} MiB"
+
+    def _streams(self, candidate: Candidate) -> bool:
+        """Whether constants come from memory at every call of the model: other constants take their place."""
+        assert self.profiler is not None
+        held = (self.binder.weights.get(t.name) for t in stage_reads(candidate.stage))
+        return bool(self.profiler.between) and sum(t.nbytes for t in held if t is not None) >= LARGE_CONSTANTS
 
 
 @lru_cache(maxsize=4096)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Final
+
 from tpopt.ir.index import (
     Atom,
     FloorDiv,
@@ -18,6 +21,8 @@ from tpopt.ir.index import (
 )
 
 _ROUNDS = 24
+_KEPT: Final = 1 << 14
+"""Proofs remembered: the same few indices are asked about for every term that reads there."""
 
 
 def _extremes(atom: Iter | FloorDiv | Mod | Lookup) -> tuple[Index | None, Index | None]:
@@ -92,6 +97,7 @@ def minimum(value: IndexLike) -> Index | None:
     return None
 
 
+@lru_cache(maxsize=_KEPT)
 def nonnegative(value: IndexLike) -> bool:
     """Whether ``value >= 0`` is proved for all iterator and symbol values (False means: not proved)."""
     canonical = index(value)
@@ -126,6 +132,7 @@ def _number(value: Index | None) -> int | None:
     return value.constant
 
 
+@lru_cache(maxsize=_KEPT)
 def within(value: IndexLike, low: IndexLike, high: IndexLike) -> bool:
     """Whether ``low <= value < high`` is proved."""
     v = index(value)

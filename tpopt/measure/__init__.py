@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tpopt.measure.timing import Call, Ratio, Stopwatch, Timings, bootstrap_median, interleave
+from tpopt.measure.timing import MIN_ROUNDS, Call, Ratio, Stopwatch, Timings, bootstrap_median, interleave, turn_order
 
-__all__ = ["Call", "Ratio", "Stopwatch", "Timings", "bootstrap_median", "interleave"]
+__all__ = ["MIN_ROUNDS", "Call", "Ratio", "Stopwatch", "Timings", "bootstrap_median", "interleave", "turn_order"]
