@@ -106,8 +106,8 @@ class Profiler:
         with inference():
             watch = Stopwatch(min_sample_s=SAMPLE_SECONDS, settle_s=0.0, synchronize=self._synchronize)
             timings = interleave(warm, rounds=ROUNDS, stopwatch=watch, budget_s=budget) if warm else Timings({})
-            seconds = {**timings.seconds, **self._streaming(cold, until)}
-        for name, samples in seconds.items():
+            every = {**timings.seconds, **self._streaming(cold, until)}
+        for name, samples in every.items():
             middle = bootstrap_median(np.asarray(samples))
             found[name] = (middle.median * 1e6, middle.low * 1e6, middle.high * 1e6, len(samples))
         return found
