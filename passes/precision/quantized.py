@@ -172,10 +172,16 @@ class Quantized(Storage):
 
 
 def by_channel(weight: Array, axes: tuple[int, ...]) -> Array:
-    """The scales of channels, by ``axes``: the largest number of a channel has the code 127; 1 for one of zeros."""
+    """The scales of channels, by ``axes``: the largest number of a channel has the code 127; 1 for one of zeros.
+
+    They are rounded up to what bf16 holds, as kernels on bf16 values take them.
+    """
     others = tuple(a for a in range(weight.ndim) if a not in axes)
     largest = np.abs(weight).max(axis=others).transpose([sorted(axes).index(a) for a in axes])
-    scales: Array = np.where(largest > 0, largest / SIGNED, 1.0).astype(np.float32).astype(np.float64)
+    whole = np.where(largest > 0, largest / SIGNED, 1.0).astype(np.float32)
+    cut = whole.view(np.uint32) & np.uint32(0xFFFF0000)
+    upper = np.where(whole.view(np.uint32) == cut, cut, cut + np.uint32(0x10000)).view(np.float32)
+    scales: Array = upper.astype(np.float64)
     return scales
 
 

@@ -43,9 +43,8 @@ MODELS = {
 }
 
 
-def offered(name: str) -> tuple[Candidates, dict[str, torch.Tensor]]:
+def offered(model: nn.Module, shape: tuple[int, ...]) -> tuple[Candidates, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
-    model, shape = MODELS[name]
     found = trace(model.eval(), (torch.randn(shape),))
     form = registry().parse("default").run(found.algebra, Trace())
     rng = np.random.default_rng(0)
@@ -64,6 +63,23 @@ def integer(found: Candidates) -> list[Candidate]:
     return [c for c in found.admitted if isinstance(c.stage, Kernel) and ".integer_" in c.stage.implementation]
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_few_rows_times_weights_of_a_byte(bias: bool):
+    found, weights = offered(nn.Linear(48, 40, bias=bias), (3, 48))
+    (candidate,) = (c for c in found.admitted if c.name.endswith(".weight-i8"))
+    stage = candidate.stage
+    assert isinstance(stage, Kernel)
+    values = {stage.reads[0].name: drawn(stage.reads[0])}
+    got, want = run(candidate, values, weights), torch.from_numpy(algebra(stage, values, weights).astype(np.float64))
+    assert got.dtype is torch.bfloat16
+    assert (got.double() - want).norm() <= 6e-3 * want.norm()
+
+
+def test_many_rows_are_not_offered_weights_of_a_byte():
+    found, _ = offered(nn.Linear(48, 40), (9, 48))
+    assert not [c for c in found.admitted if c.name.endswith(".weight-i8")]
+
+
 def drawn(tensor: Tensor) -> torch.Tensor:
     shape = [int(str(e)) for e in tensor.shape]
     codes = torch.randint(0, 256, shape, dtype=torch.uint8)
@@ -72,7 +88,7 @@ def drawn(tensor: Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_integers_compute_what_their_algebra_says(name: str):
-    found, weights = offered(name)
+    found, weights = offered(*MODELS[name])
     candidates = integer(found)
     assert {c.stage.outs[0].dtype for c in candidates} == {DType.F32, DType.BF16, DType.U8}
     for candidate in candidates:

@@ -258,14 +258,19 @@ def _storages(attempt: Attempt, device: torch.device) -> tuple[Storage, ...]:
     """The types that a budget lets values be stored in."""
     if not attempt.budget.approximates or device.type != "cpu":
         return ()
-    narrow = Storage(attempt.forms, DType.BF16)
-    calibrated = len(attempt.samples) > 1  # scales of codes need to have seen data
-    return (narrow, Quantized(attempt.forms, partial(_samples, attempt))) if calibrated else (narrow,)
+    return Storage(attempt.forms, DType.BF16), Quantized(attempt.forms, partial(_samples, attempt))
 
 
 def _samples(attempt: Attempt, tensor: Tensor) -> list[Array]:
-    """The values that a tensor takes on the example and on the calibration data; none where no operator tells."""
-    return [] if attempt.errors is None else [t.numpy() for t in attempt.errors.values(tensor)]
+    """The values that a tensor takes on the example and on the calibration data; none without calibration data.
+
+    Scales of codes need to have seen data: one example is not enough.
+    """
+    return (
+        []
+        if attempt.errors is None or len(attempt.samples) == 1
+        else [t.numpy() for t in attempt.errors.values(tensor)]
+    )
 
 
 def _weights(traced: Traced, programs: Sequence[Program], device: torch.device) -> dict[str, torch.Tensor]:

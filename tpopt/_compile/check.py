@@ -58,7 +58,8 @@ def verify_plan(attempt: Attempt, special: Specialization, state: State) -> None
 
 def _calibrated(attempt: Attempt, traced: Traced) -> list[list[torch.Tensor]]:
     """The example and the calibration data for a plan that stores codes by the scales found on them; else nothing."""
-    names = {n for s in attempt.storages if isinstance(s, Quantized) for n in s.origin}
+    coded = [s for s in attempt.storages if isinstance(s, Quantized)]
+    names = {n for s in coded for n, wide in s.origin.items() if not s.is_constant(wide)}
     stages = () if attempt.choice is None else (c.stage for c in attempt.choice.solution.picked)
     if not any(t.name in names for s in stages for t in (*stage_reads(s), *s.outs)):
         return []

@@ -20,7 +20,7 @@ from tpopt.backend.plan import Plan
 from tpopt.choose.assemble import assemble
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Candidates, Price, Refused, Value
 from tpopt.choose.careful import affordable, excess_terms, growth
-from tpopt.choose.integer import coded_form, encoded_form, integer_twins
+from tpopt.choose.integer import coded_form, encoded_form, integer_twins, weight_twins
 from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.narrow import approximate, conversions, rounded, twins
 from tpopt.choose.originals import original_candidates
@@ -88,6 +88,7 @@ def gather(
         twins(found, storage)
     for codes in integers:
         integer_twins(found, codes, floats)
+        weight_twins(found, codes, floats)
     if kernels != "library" and device == "cpu":
         offered = (v for c in found.admitted for v in (*c.needs, *c.produces))
         images = frozenset(v.name for v in offered if v.layout == CHANNELS_LAST)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
+from tpopt.backend.library.linear import row_count
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
 from tpopt.ir import Compute, Kernel, Program, Tensor
@@ -24,6 +25,9 @@ TWINS: Final = MappingProxyType(
     {"onednn.linear": "onednn.integer_linear", "onednn.convolution": "onednn.integer_convolution"}
 )
 """Library kernels that have a twin on integers."""
+WEIGHT_ONLY: Final = "aten"
+FEW_ROWS: Final = 8
+"""Rows of a product up to which reading the weight is most of its time (at 16 rows torch's kernel is slower again)."""
 VOLUME: Final = 5
 """Rank of the data of a convolution over volumes, to whose integers torch fuses nothing."""
 
@@ -38,6 +42,45 @@ def integer_twins(found: Candidates, storage: Quantized, narrower: Sequence[Stor
             twin = _twin(candidate, stage, storage, target)
             if twin is not None:
                 found.add(twin)
+
+
+def weight_twins(found: Candidates, storage: Quantized, narrower: Sequence[Storage]) -> None:
+    """Adds products of a few rows with weights of a byte: what such a product costs is reading its weight."""
+    for candidate in list(found.admitted):
+        stage = candidate.stage
+        if not isinstance(stage, Kernel) or stage.implementation != "onednn.linear" or not _is_plain(stage, storage):
+            continue
+        own = dict(stage.parameters)
+        rows = row_count(stage.reads[0], int(str(own["depth"])))
+        if own["activation"] or own["binary"] or rows is None or rows > FEW_ROWS:
+            continue
+        for narrow in narrower:
+            _weight_twin(found, candidate, stage, storage, narrow)
+
+
+def _weight_twin(found: Candidates, candidate: Candidate, stage: Kernel, storage: Quantized, narrow: Storage) -> None:
+    x, w, *rest = stage.reads
+    weight = storage.weight(w, weight_axes(stage))
+    source, out = narrow.narrow(x), narrow.narrow(stage.outs[0])
+    if weight is None or source is x or out is stage.outs[0]:
+        return
+    forms: dict[Tensor, tuple[Tensor, Storage]] = {
+        x: (source, narrow), w: (weight[0], storage), stage.outs[0]: (out, narrow),
+    }  # fmt: skip
+    defines = tuple(over(s, forms) for s in stage.defines if isinstance(s, Compute))
+    made = Kernel((out,), "aten.weight_linear", (source, weight[0], *rest, weight[1]), defines, stage.parameters)
+    found.add(
+        replace(
+            candidate,
+            name=f"{candidate.name}.weight-i8",
+            kind=WEIGHT_ONLY,
+            stage=made,
+            needs=tuple(Value(source.name if v.name == x.name else v.name, v.layout) for v in candidate.needs),
+            produces=(Value(out.name),),
+            key=kernel_key(made, ""),
+            numerics=Numerics.APPROXIMATE,
+        )
+    )
 
 
 def _is_plain(stage: Kernel, storage: Quantized) -> bool:

@@ -1,4 +1,4 @@
-"""oneDNN's products of integers: u8 data, i8 weights with a scale for each column or filter, sums in 32 bits."""
+"""Products with weights of a byte: oneDNN's on u8 data with sums in 32 bits, and torch's on few rows of bf16."""
 
 from __future__ import annotations
 
@@ -134,4 +134,27 @@ def _operator(dimensions: int) -> Callable[..., Any]:
     return function("onednn.qconv2d_pointwise.default" if dimensions == 2 else "onednn.qconv_pointwise.default")
 
 
-BINDERS = {"onednn.integer_linear": bind_integer_linear, "onednn.integer_convolution": bind_integer_convolution}
+def bind_weight_linear(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> Call:
+    """``aten.weight_linear``: bf16 data times weights of a byte, which are widened on the way in."""
+    own: dict[str, Any] = dict(stage.parameters)
+    x, w, scale = stage.reads[0], stage.reads[1], stage.reads[-1]
+    codes = binder.packed(("weight linear", w.name, own["w_order"]), lambda: matrix(binder.weights[w.name], own))
+    scales = binder.weights[scale.name].reshape(-1).to(torch.bfloat16)  # exactly: they were rounded to that
+    multiply = function("aten._weight_int8pack_mm.default")
+    rows, depth = row_count(x, own["depth"]), own["depth"]
+    bias = None if own["bias"] is None else row(binder.weights[stage.reads[2].name], own).to(torch.bfloat16)
+
+    def product(data: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = multiply(data.reshape(rows, depth), codes, scales)
+        whole = result if bias is None else result.add_(bias)
+        return whole.reshape(*data.shape[:-1], -1)
+
+    call = wrap(product, before(own, x.rank), after(own))
+    return Call("linear with weights of a byte", call, (Ref(x.name),), (), (stage.outs[0].name,))
+
+
+BINDERS = {
+    "onednn.integer_linear": bind_integer_linear,
+    "onednn.integer_convolution": bind_integer_convolution,
+    "aten.weight_linear": bind_weight_linear,
+}
