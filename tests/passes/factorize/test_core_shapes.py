@@ -11,17 +11,21 @@ import pytest
 from tpopt.errors import LimitExceeded, UsageError
 from tpopt.passes.factorize.core_shapes import (
     Spectra,
+    core_shape,
     core_shapes,
-    error_greedy,
     fitted,
-    greedy,
     least_error,
+    most_ranks,
+    parameters,
+    shapes_within,
+)
+from tpopt.passes.factorize.packing import (
+    error_greedy,
+    greedy,
     packed_value,
     packing,
     packing_brute,
     packing_program,
-    parameters,
-    shapes_within,
 )
 
 
@@ -52,7 +56,7 @@ def test_packing_is_the_best_of_all_shapes(seed: int):
         assert packed_value(spectra.squares, found) == pytest.approx(packed_value(spectra.squares, best))
         program = packing_program(spectra.squares, budget, 0.25)
         assert packed_value(spectra.squares, program) <= packed_value(spectra.squares, best) * (1 + 1e-9)
-        assert packed_value(spectra.squares, program) >= packed_value(spectra.squares, best) / 1.25
+        assert packed_value(spectra.squares, program) >= packed_value(spectra.squares, best) * 0.75
 
 
 @pytest.mark.parametrize("seed", range(10))
