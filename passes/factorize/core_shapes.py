@@ -22,7 +22,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh
 from scipy.sparse.linalg import eigsh
 
 from tpopt.errors import LimitExceeded, UsageError
@@ -32,7 +31,7 @@ Shape = tuple[int, ...]
 
 EPSILON: Final = float(np.finfo(np.float64).eps)
 ITERATED: Final = 256
-"""From so many rows on, few vectors of many are found by Lanczos iteration: 3 ms instead of 10 for 9 of 427."""
+"""From so many rows on, few vectors of many are found by Lanczos iteration: 3 ms instead of 24 for 9 of 427."""
 
 
 def parameters(shape: Sequence[int], core: Sequence[int]) -> int:
@@ -70,15 +69,15 @@ class Spectra:
         With ``most``, each basis is cut to that many columns before the next mode is looked at: the error of every shape
         up to it stays that of its truncation, in bases that are the higher-order SVD's but for what was cut.
         """
-        if not tensor.size or not np.isfinite(tensor).all():
-            raise UsageError("tensor: expected finite numbers, and at least one")
         core = np.ascontiguousarray(tensor, dtype=np.float64)
         shape, total = core.shape, float(np.vdot(core, core))
+        if not tensor.size or not np.isfinite(total):
+            raise UsageError("tensor: expected at least one number, and a finite sum of squares")
         limits = shape if most is None else tuple(map(min, shape, most))
         factors, squares = [core[:0]] * core.ndim, [core[:0]] * core.ndim
         axes = list(range(core.ndim))
         # what is cut to less than half comes first: it makes all that follows cheaper
-        for mode in sorted(axes, key=lambda n: (2 * limits[n] > shape[n], shape[n])):
+        for mode in sorted(axes, key=lambda n: 2 * limits[n] > shape[n]):
             # the mode in question is the first axis, and the last one afterwards: nothing is copied to turn to the next
             at = axes.index(mode)
             matrix = np.moveaxis(core, at, 0).reshape(shape[mode], -1)
@@ -96,7 +95,9 @@ class Spectra:
         """Squared norm of every leading block of the core: ``[r_1 - 1, ..., r_N - 1]`` for core shape ``r``."""
         found: Floats = np.square(self.core)
         for mode in range(found.ndim):
-            np.cumsum(found, axis=mode, out=found)
+            slices = np.moveaxis(found, mode, 0)  # whole slices are added faster than rows, number by number
+            for k in range(1, len(slices)):
+                slices[k] += slices[k - 1]
         return found
 
     def truncated(self, core: Shape) -> Floats:
@@ -119,8 +120,6 @@ def _basis(matrix: Floats, count: int) -> tuple[Floats, Floats]:
     if rows >= ITERATED and 16 * count <= rows and gram.any():
         start = np.random.default_rng(0).standard_normal(rows)
         values, vectors = eigsh(gram, count, v0=start, maxiter=rows)
-    elif 4 * count <= rows:
-        values, vectors = eigh(gram, subset_by_index=(rows - count, rows - 1), driver="evr", check_finite=False)
     else:
         values, vectors = np.linalg.eigh(gram)
     return np.ascontiguousarray(vectors[:, ::-1][:, :count]), np.maximum(values[::-1][:count], 0.0)
