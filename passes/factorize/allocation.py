@@ -50,9 +50,9 @@ class Candidates:
 
     @classmethod
     def of_ranks(cls, squares: Floats, size: int, weight: float = 1.0) -> Candidates:
-        """Ranks ``1, 2, ...`` of a matrix: ``size`` for each, and ``weight`` times the tail of its squared singular values.
+        """Ranks ``1, 2, ...`` of a matrix: ``size`` for each, and ``weight`` times the tail of ``squares``.
 
-        ``squares`` fall; the last candidate has no error.
+        ``squares`` are the squared singular values, falling; the last candidate has no error.
         """
         tails = np.append(np.cumsum(squares[::-1])[::-1][1:], 0.0)
         return cls(size * np.arange(1, len(squares) + 1, dtype=np.int64), weight * tails)
@@ -174,8 +174,9 @@ def _relaxed(layers: Sequence[Candidates], budget: int) -> tuple[float, float, C
 
 def _worse(candidates: Candidates, price: float) -> Floats:
     """How much more each candidate costs than the layer's best at a price."""
-    costs = candidates.errors + price * candidates.sizes
-    return costs - costs.min()
+    costs: Floats = candidates.errors + price * candidates.sizes
+    costs -= costs.min()
+    return costs
 
 
 def _program(
@@ -186,12 +187,16 @@ def _program(
     unit = total_error(layers, hint) / RESOLUTION
     least = [float(c.errors[k].min()) for c, k in zip(layers, kept, strict=True)]
     taken: list[list[cp_model.IntVar]] = []
-    for candidates, own, at in zip(layers, kept, hint, strict=True):
+    for own, at in zip(kept, hint, strict=True):
         taken.append([model.new_bool_var("") for _ in own])
         model.add_exactly_one(taken[-1])
         for one, j in zip(taken[-1], own, strict=True):
             model.add_hint(one, int(j) == at)
-    every = [(n, one, j) for n, (ones, own) in enumerate(zip(taken, kept, strict=True)) for one, j in zip(ones, own, strict=True)]
+    every = [
+        (n, one, j)
+        for n, (ones, own) in enumerate(zip(taken, kept, strict=True))
+        for one, j in zip(ones, own, strict=True)
+    ]
     model.add(sum(one * int(layers[n].sizes[j]) for n, one, j in every) <= budget)
     model.minimize(sum(one * round((float(layers[n].errors[j]) - least[n]) / unit) for n, one, j in every))
     solver = cp_model.CpSolver()

@@ -4,8 +4,8 @@ A Tucker model of core shape ``r`` of a tensor of shape ``I`` has ``prod r_n + s
 the higher-order SVD are eigenvectors of Gram matrices. In their basis the tensor becomes its full core, and truncating
 that to a leading block loses exactly the energy outside of it: one cumulative sum of squares gives the error of *every*
 shape. It grows with every rank, so the last mode's rank follows from the others, which are enumerated: an exact optimum
-in milliseconds. No budget admits more than some rank of a mode, so that a basis may be cut there before the next mode is
-looked at.
+in milliseconds. A budget admits no more than some rank of each mode, so that its basis may be cut there before the next
+mode is looked at.
 
 Sources: De Lathauwer, De Moor, Vandewalle, "A Multilinear Singular Value Decomposition", 2000 (the higher-order SVD);
 Vannieuwenhoven, Vandebril, Meerbergen, "A New Truncation Strategy for the Higher-Order Singular Value Decomposition",
@@ -50,7 +50,7 @@ class Spectra:
 
     Attributes:
         shape: the tensor's extents.
-        factors: orthonormal columns for each mode, ``[I_n, K_n]``, of falling energy; ``K_n = I_n`` where nothing was cut.
+        factors: orthonormal columns for each mode, ``[I_n, K_n]``, of falling energy; all ``I_n`` unless cut.
         core: the tensor in these bases, ``[K_1, ..., K_N]``.
         squares: squared singular values, falling, of each mode's unfolding as it was when its turn came.
         total: the tensor's squared norm.
@@ -66,8 +66,8 @@ class Spectra:
     def of(cls, tensor: Floats, most: Shape | None = None) -> Spectra:
         """The higher-order SVD, by an eigenproblem of each mode's Gram matrix.
 
-        With ``most``, each basis is cut to that many columns before the next mode is looked at: the error of every shape
-        up to it stays that of its truncation, in bases that are the higher-order SVD's but for what was cut.
+        With ``most``, each basis is cut to that many columns before the next mode is looked at. The error of every
+        shape up to it stays that of its truncation, in bases that are the higher-order SVD's but for what was cut.
         """
         core = np.ascontiguousarray(tensor, dtype=np.float64)
         shape, total = core.shape, float(np.vdot(core, core))

@@ -1,4 +1,4 @@
-"""Tucker packing: core shapes from the singular values of the unfoldings alone, and the searches they are compared with.
+"""Tucker packing: core shapes from the singular values of the unfoldings alone, and the searches beside it.
 
 *Packing* keeps the largest sum over modes of squared singular values within a number of parameters. What is discarded
 bounds the loss of a Tucker model: it lies between the largest tail of a mode and the sum of all tails.
@@ -42,11 +42,12 @@ def packing_brute(squares: Sequence[Floats], budget: int) -> Shape:
 def packing_program(squares: Sequence[Floats], budget: int, accuracy: float = 0.5) -> Shape:
     """An approximation scheme for packing: a shape whose value is at least ``1 - accuracy`` of the optimum.
 
-    Shapes of ranks up to ``1 / step`` are all looked at. For others one program is solved for each ``k``: the core may
-    have ``(1 + step)^k`` parameters and the factors the rest, a knapsack of two dimensions over one rank of each mode (a
-    basis of a partition matroid). With the largest ``(1 + step)^k`` that the core of the optimum reaches, its factors fit,
-    and its core does once a rank ``r >= 1 + 1 / step`` shrinks to ``floor(r / (1 + step))``. As singular values fall, that
-    keeps ``1 / (1 + step) - 1 / r >= (1 - step) / (1 + step)`` of the mode's part, which is ``1 - accuracy`` for
+    Shapes of ranks up to ``1 / step`` are all looked at. For others two programs are solved for each ``k``: the core
+    may have ``(1 + step)^k`` parameters and the factors the rest, or the other way round. Each is a knapsack of two
+    dimensions over one rank of each mode (a basis of a partition matroid). Take the first of the two for the largest
+    ``k`` that the core of the optimum reaches: its factors fit, and its core does once a rank ``r >= 1 + 1 / step``
+    shrinks to ``floor(r / (1 + step))``. As singular values fall, that keeps at least
+    ``1 / (1 + step) - 1 / r >= (1 - step) / (1 + step)`` of the mode's part, which is ``1 - accuracy`` for
     ``step = accuracy / (2 - accuracy)``; the published figures have a step of 1/2.
 
     Raises ``LimitExceeded`` where no model is that small, ``UsageError`` for an accuracy outside of 0 to 1.
@@ -60,10 +61,11 @@ def packing_program(squares: Sequence[Floats], budget: int, accuracy: float = 0.
     if not found:
         raise LimitExceeded(f"no Tucker model of {shape} has {budget:,} parameters or fewer")
     for k in range(floor(log(budget) / log(1 + step)) + 1):
-        core = (1 + step) ** k
-        solved = _split(squares, core, budget - core) if budget - core >= sum(shape) else None
-        if solved is not None and parameters(shape, solved) <= budget:
-            found.append(solved)
+        part = (1 + step) ** k
+        for core, factors in ((part, budget - part), (budget - part, part)):
+            solved = _split(squares, core, factors) if core >= 1 and factors >= sum(shape) else None
+            if solved is not None and parameters(shape, solved) <= budget:
+                found.append(solved)
     return max(found, key=lambda r: packed_value(squares, r))
 
 

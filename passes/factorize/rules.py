@@ -58,10 +58,10 @@ def steepest(layers: Sequence[Candidates], budget: int) -> Choice:
     if rest < 0:
         raise LimitExceeded(f"budget={budget:,}: the smallest candidates of all layers have {budget - rest:,}")
     while True:
-        best = max((_slope(c, j, rest) + (n,) for n, (c, j) in enumerate(zip(layers, own, strict=True))), default=None)
-        if best is None or best[0] <= 0:
+        steps = [(*_slope(c, j, rest), n) for n, (c, j) in enumerate(zip(layers, own, strict=True))]
+        slope, more, n = max(steps, default=(0.0, 0, 0))
+        if slope <= 0:
             return tuple(own)
-        _, more, n = best
         rest -= int(layers[n].sizes[more] - layers[n].sizes[own[n]])
         own[n] = more
 

@@ -151,7 +151,7 @@ def seconds(work: Callable[[], object], times: int = 5) -> float:
 
 
 def measured(name: str, init: str) -> list[dict[str, Any]]:
-    """A row for each budget, on one thread: RRE and CPU seconds of ours, of RRE-greedy's, and RRE of the paper's others.
+    """A row for each budget, on one thread: RRE and CPU seconds of ours and of RRE-greedy, RRE of the paper's others.
 
     A shape's RRE is that of one model fitted to it, which is not part of anyone's search except RRE-greedy's, whose own
     fits are its search and have that RRE. ``refitted`` is the RRE of RRE-greedy's shape with our fit.

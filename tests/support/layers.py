@@ -1,12 +1,12 @@
-"""Layers to allocate ranks to: those of a small trained net, matrices with planted ranks, and drawn ones; and the rules."""
+"""Layers to allocate ranks to (of a trained net, with planted ranks, drawn), and the rules that do it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from support.core_shapes import trained_net
 
+from support.core_shapes import trained_net
 from tpopt.passes.factorize.allocation import Candidates, Choice
 from tpopt.passes.factorize.rules import same_error, same_share, scaled_ranks, steepest, vbmf_rank
 
@@ -38,7 +38,9 @@ def named_layers(kind: str) -> tuple[list[Candidates], list[int]]:
 def planted() -> list[np.ndarray]:
     """Twelve matrices of low rank, and noise."""
     rng, found = np.random.default_rng(0), []
-    for rows, columns, rank in zip(rng.integers(64, 257, 12), rng.integers(64, 257, 12), (2, 4, 8, 16) * 3, strict=True):
+    for rows, columns, rank in zip(
+        rng.integers(64, 257, 12), rng.integers(64, 257, 12), (2, 4, 8, 16) * 3, strict=True
+    ):
         signal = rng.standard_normal((rows, rank)) @ rng.standard_normal((rank, columns))
         found.append(signal + rng.uniform(0.3, 2) * rng.standard_normal((rows, columns)))
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from functools import cache
 from typing import Any
@@ -37,6 +38,10 @@ def table(name: str, init: str = "svd") -> list[dict[str, Any]]:
     return known[f"{name}, {init}"]
 
 
+def show(*words: object, end: str = "\n") -> None:
+    sys.stdout.write(" ".join(map(str, words)) + end)
+
+
 def mean(ratios: list[float]) -> float:
     return float(np.mean(ratios))
 
@@ -51,11 +56,11 @@ def test_the_error_is_at_most_that_of_the_search_which_fits_a_model_at_each_step
     rows = table(name, init)
     ratios = [row["rre"] / row["RRE-greedy"] for row in rows]
     ways = [way for way in ("refitted", "packing", "program", "greedy", "per size") if way in rows[0]]
-    print(f"\n{name}, {init}: RRE / RRE-greedy, mean and worst: ours {mean(ratios):.5f} {max(ratios):.5f}", end="")
+    show(f"\n{name}, {init}: RRE / RRE-greedy, mean and worst: ours {mean(ratios):.5f} {max(ratios):.5f}", end="")
     for way in ways:
         others = [row[way] / row["RRE-greedy"] for row in rows]
-        print(f"; {way} {mean(others):.5f} {max(others):.5f}", end="")
-    print()
+        show(f"; {way} {mean(others):.5f} {max(others):.5f}", end="")
+    show()
     assert mean(ratios) <= 1.0
     assert max(ratios) <= 1.02
 
@@ -65,7 +70,7 @@ def test_the_search_is_a_thousand_times_as_fast_as_the_one_that_fits():
         rows = [row for name in TENSORS for row in table(name, init)]
         for what, key in (("search alone", "search s"), ("with the decomposition", "s")):
             ratios = [row["RRE-greedy s"] / row[key] for row in rows]
-            print(f"\n{init}, {what}: geomean {geomean(ratios):,.0f} worst {min(ratios):,.0f} best {max(ratios):,.0f}")
+            show(f"\n{init}, {what}: geomean {geomean(ratios):,.0f} worst {min(ratios):,.0f} best {max(ratios):,.0f}")
     rows = [row for name in TENSORS for row in table(name)]
     assert geomean([row["RRE-greedy s"] / row["search s"] for row in rows]) >= 1000
     assert geomean([row["RRE-greedy s"] / row["s"] for row in rows]) >= 1000
@@ -87,21 +92,21 @@ def test_the_search_takes_50_ms_at_the_papers_shapes_and_budgets(shape: tuple[in
             took.append(time.perf_counter() - start)
         assert parameters(shape, found) <= budget
         slowest = max(slowest, min(took))
-    print(f"\n{shape}: {slowest * 1e3:.1f} ms at most")
+    show(f"\n{shape}: {slowest * 1e3:.1f} ms at most")
     assert slowest <= 0.05
 
 
 @pytest.mark.parametrize("kind", ["trained", "planted"])
 def test_the_allocation_is_never_worse_than_a_rule(kind: str):
     layers, ranks = named_layers(kind)
-    print(f"\n{kind}: share of the largest size, error, gap, and errors of the rules as multiples")
+    show(f"\n{kind}: share of the largest size, error, gap, and errors of the rules as multiples")
     for share in np.linspace(0.05, 1.0, 20):
         budget = share_of(layers, float(share))
         found = allocate(layers, budget)
         ratios = {}
         for name, rule in RULES.items():
             ratios[name] = total_error(layers, rule(layers, budget, ranks)) / max(found.error, 1e-300)
-        print(f"{share:.2f} {found.error:.6g} {found.gap:.1e}", *(f"{name} {r:.5g}" for name, r in ratios.items()))
+        show(f"{share:.2f} {found.error:.6g} {found.gap:.1e}", *(f"{name} {r:.5g}" for name, r in ratios.items()))
         assert found.size <= budget
         assert found.gap < 1e-3
         for name, rule in RULES.items():
@@ -116,6 +121,6 @@ def test_a_hundred_layers_of_fifty_candidates_take_a_second():
             start = time.perf_counter()
             found = allocate(layers, share_of(layers, share))
             slowest, gap = max(slowest, time.perf_counter() - start), max(gap, found.gap)
-    print(f"\n{slowest * 1e3:.0f} ms at most, gap {gap:.1e} at most")
+    show(f"\n{slowest * 1e3:.0f} ms at most, gap {gap:.1e} at most")
     assert slowest <= 1.0
     assert gap < 1e-3
