@@ -93,12 +93,15 @@ class Spectra:
 
     def energies(self) -> Floats:
         """Squared norm of every leading block of the core: ``[r_1 - 1, ..., r_N - 1]`` for core shape ``r``."""
-        found: Floats = np.square(self.core)
-        for mode in range(found.ndim):
-            slices = np.moveaxis(found, mode, 0)  # whole slices are added faster than rows, number by number
+        # with the shortest axis first, whole slices are added but for the last axis, whose rows are the longest
+        order = np.argsort(self.core.shape, kind="stable")
+        found: Floats = np.square(np.ascontiguousarray(self.core.transpose(order)))
+        for axis in range(found.ndim - 1):
+            slices = np.moveaxis(found, axis, 0)
             for k in range(1, len(slices)):
                 slices[k] += slices[k - 1]
-        return found
+        np.cumsum(found, axis=-1, out=found)
+        return found.transpose(np.argsort(order))
 
     def truncated(self, core: Shape) -> Floats:
         """The tensor that a leading block of the core stands for."""
