@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,17 @@ from tpopt.passes.factorize.core_shapes import leading, unfolded
 
 Floats = npt.NDArray[np.float64]
 
+UNRESOLVED: Final = 1e-12
+"""Squared singular values that are smaller, relative to the largest, have no accurate vectors in a Gram matrix."""
+
 
 @dataclass(frozen=True)
 class Spectrum:
     """The singular values and the shorter side's vectors of a matrix, or of each in a batch, by its Gram matrix.
 
     ``values`` are squared singular values, falling. The error of a subspace enters that of a projection squared, so the
-    loss is the optimum's to rounding although small singular values themselves are not.
+    loss is the optimum's to rounding although small singular values themselves are not; where a rank reaches down to
+    those, the matrix is decomposed itself.
     """
 
     matrix: Floats
@@ -50,6 +55,10 @@ class Spectrum:
 
     def split(self, rank: int) -> tuple[Floats, Floats]:
         """``left @ right`` is the nearest matrix of that rank; both carry half of the scale."""
+        if (self.values[..., rank - 1] < UNRESOLVED * self.values[..., 0]).any():
+            left, scales, right = np.linalg.svd(self.matrix, full_matrices=False)
+            root = np.sqrt(scales[..., :rank])
+            return left[..., :rank] * root[..., None, :], right[..., :rank, :] * root[..., None]
         basis = self.vectors[..., :rank]
         if _is_tall(self.matrix):
             left, right = self.matrix @ basis, basis.swapaxes(-1, -2)
