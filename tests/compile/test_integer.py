@@ -12,6 +12,7 @@ from torch import nn
 import tpopt
 from tpopt.errors import LimitExceeded
 from tpopt.ir import DType, Kernel
+from tpopt.ir.walk import stage_reads
 from tpopt.runtime.compiled import PlanCallable
 
 torch.manual_seed(0)
@@ -96,3 +97,20 @@ def test_codes_cost_nothing_where_they_are_not_worth_it(compiled: Callable[..., 
     assert not integer(fast)
     with torch.no_grad():
         assert (fast(x) - LAYERS(x)).norm() <= 1e-5 * LAYERS(x).norm()
+
+
+@pytest.mark.parametrize("kernels", ["library", "all"])
+def test_a_product_of_one_row_reads_weights_of_a_byte_without_calibration_data(
+    kernels: str, compiled: Callable[..., Any], tmp_path: Any
+):
+    x, *others = batches((1, 256), 4)
+    options = {"choice": "measured", "kernels": kernels, "effort": 15, "gate": False}
+    fast = compiled(LAYERS, x, budget="error<=2e-2,weights<=0.3x", **options)
+    constants = [t for s in fast.plan.steps for t in stage_reads(s.stage) if t.name.endswith(".i8")]
+    assert {t.dtype for t in constants} == {DType.I8}
+    with torch.no_grad():
+        for other in others:
+            want = LAYERS(other)
+            assert (fast(other) - want).norm() <= 2e-2 * want.norm()
+    fast.save(tmp_path / "m.tpg")
+    assert torch.equal(tpopt.load(tmp_path / "m.tpg")(x), fast(x))

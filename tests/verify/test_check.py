@@ -191,3 +191,34 @@ def test_the_certificate_is_the_same_every_time():
     assert first == second
     assert " reassociating passed l2_rel=" in first
     assert replace(checked(original), certificate="").certificate == ""
+
+
+SOFTMAX = """program p(x: f32[256,64])
+m: f32[256] = L[i:256] max[j:64]{ x[i,j] }
+e: f32[256,64] = L[i:256,j:64] exp(x[i,j] - m[i])
+t: f32[256] = L[i:256] sum[j:64]{ e[i,j] }
+y: f32[256,64] = L[i:256,j:64] e[i,j] / t[i]
+return y
+"""
+
+
+def softmax(x: torch.Tensor) -> torch.Tensor:
+    return x.softmax(-1)
+
+
+@pytest.mark.parametrize(("off", "passes"), [(0.0, True), (0.5, False)])
+def test_rounding_to_bf16_may_turn_a_decision_that_rounded_inputs_turn_too(off: float, passes: bool):
+    def narrow(x: torch.Tensor) -> torch.Tensor:
+        return softmax(x.bfloat16().float()) + off * (x.abs().max() > 100)  # wrong on large inputs, where told so
+
+    given = {"numerics": Numerics.APPROXIMATE, "tolerance": 1e-2, "seed": 3}
+    result = check(softmax, narrow, parse_program(SOFTMAX), example_inputs=[torch.randn(256, 64)], **given)
+    (large,) = (r for r in result.rows if r.inputs == "large")
+    assert large.l2_rel > 10 * 1e-2  # more than adversarial inputs are admitted otherwise
+    assert (result.passed, large.passed) == (passes, passes)
+
+
+def test_given_samples_take_the_place_of_made_up_inputs():
+    samples = [example(), [t.clone() for t in example()]]
+    result = checked(to_torch(program()), samples=samples)
+    assert (result.passed, result.kinds) == (True, ("example", "sample 1"))

@@ -20,7 +20,7 @@ from tpopt.backend.plan import Plan
 from tpopt.choose.assemble import assemble
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Candidates, Price, Refused, Value
 from tpopt.choose.careful import affordable, excess_terms, growth
-from tpopt.choose.integer import coded_form, encoded_form, integer_twins, weight_twins
+from tpopt.choose.integer import byte_weights, coded_form, encoded_form, integer_twins, weight_twins
 from tpopt.choose.layouts import layout_candidates
 from tpopt.choose.narrow import approximate, conversions, rounded, twins
 from tpopt.choose.originals import original_candidates
@@ -149,7 +149,10 @@ def _generated_codes(
     """What is generated that makes the codes that integer kernels read, from values as they are and narrow ones."""
     bases: list[tuple[Program, Storage | None]] = [(program, None), *((stored_narrow(program, s), s) for s in floats)]
     made = [encoded_form(base, codes, storage) for base, storage in bases]
-    for form in (*made, coded_form(program, codes)):
+    bytewise = byte_weights(program, codes)
+    for storage in floats:
+        storage.learn(bytewise)
+    for form in (*made, coded_form(program, codes), bytewise, *(stored_narrow(bytewise, s) for s in floats)):
         _generated_narrow(form, found, offer, codes)
 
 

@@ -6,16 +6,17 @@ products in 32-bit integers, and stores its result as it is, narrow, or in eight
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
+from math import prod
 from types import MappingProxyType
 from typing import Final
 
 from tpopt.backend.library.linear import row_count
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
-from tpopt.ir import Compute, Kernel, Program, Tensor
-from tpopt.ir.walk import stage_reads
+from tpopt.ir import Compute, Kernel, Program, Read, Tensor, index
+from tpopt.ir.walk import postorder, stage_reads
 from tpopt.passes.precision.quantized import Quantized
 from tpopt.passes.precision.storage import Storage, over
 from tpopt.rewrite.contraction import contraction
@@ -28,6 +29,8 @@ TWINS: Final = MappingProxyType(
 WEIGHT_ONLY: Final = "aten"
 FEW_ROWS: Final = 8
 """Rows of a product up to which reading the weight is most of its time (at 16 rows torch's kernel is slower again)."""
+LARGE_WEIGHT: Final = 1 << 16
+"""Elements from which a weight is worth reading in bytes."""
 VOLUME: Final = 5
 """Rank of the data of a convolution over volumes, to whose integers torch fuses nothing."""
 
@@ -173,6 +176,49 @@ def encoded_form(program: Program, storage: Quantized, values: Storage | None) -
     made = {o for s in stages for o in s.outs}
     kept = [o for s in stages for o in s.outs if o not in codes and _is_read_elsewhere(o, program, made)]
     return _alone(program, storage, stages, (*codes, *kept))
+
+
+def byte_weights(program: Program, storage: Quantized) -> Program:
+    """The program with weights of a byte in products of a few rows, everything else as it is."""
+    changing = {a.target for a in program.aliases}
+    constants = {w for w in program.weights if w.name in program.constants and w.name not in changing}
+    stages, new = [], dict[Tensor, None]()
+    for stage in program.stages:
+        found = _byte_weight(stage, constants, storage) if isinstance(stage, Compute) else None
+        if found is None:
+            stages.append(stage)
+            continue
+        weight, made, axes_read = found
+        assert isinstance(stage, Compute)
+        stages.append(over(stage, {weight: (made, storage)}))
+        new.update(dict.fromkeys((made, axes_read)))
+    values = {t.name: v for t, v in storage.constants() if t in new}
+    used = {t for s in stages for t in stage_reads(s)}
+    kept = tuple(w for w in program.weights if w in used or w in program.outputs)
+    return replace(
+        program,
+        stages=tuple(stages),
+        weights=(*kept, *new),
+        constants=MappingProxyType({**program.constants, **values}),
+    ).validate()
+
+
+def _byte_weight(stage: Compute, constants: Set[Tensor], storage: Quantized) -> tuple[Tensor, Tensor, Tensor] | None:
+    """A weight that few rows are multiplied by, its codes and its scales."""
+    found = contraction(stage)
+    if found is None or stage.outs[0].dtype is not storage.wide:
+        return None
+    reads = [read for _, read in found.weights(constants)]
+    if len(reads) != 1 or prod(e for e in reads[0].tensor.shape if isinstance(e, int)) < LARGE_WEIGHT:
+        return None
+    (read,) = reads
+    own = {i: a for a, where in enumerate(read.indices) for i in stage.loops if where is index(i)}
+    rows = [i.extent for i in stage.loops if i not in own]
+    several = sum(isinstance(t, Read) and t.tensor is read.tensor for t in postorder(*stage.bodies)) != 1
+    if several or not own or any(not isinstance(e, int) for e in rows) or prod(map(int, map(str, rows))) > FEW_ROWS:
+        return None
+    made = storage.weight(read.tensor, tuple(own.values()))
+    return None if made is None else (read.tensor, *made)
 
 
 def coded_form(program: Program, storage: Quantized) -> Program:

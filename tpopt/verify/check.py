@@ -152,12 +152,22 @@ class _Session:
         except Exception as error:  # noqa: BLE001 (whatever the candidate raises, the original did not)
             self._refused(given, f"the candidate raises {_brief(error)}; the original does not")
             return
-        self._compare(given, inputs, got, wanted, truth)
+        self._compare(given, inputs, got, wanted, truth, self._shaken(given))
         changed = [self.program.inputs[n].name for n in altered(mine, inputs)]
         overwritten = {a.target for a in self.program.aliases}
         if any(name not in overwritten for name in changed):
             self._refused(given, f"the candidate overwrites its inputs {', '.join(changed)}")
         self._hold(given, got)
+
+    def _shaken(self, given: InputSet) -> list[torch.Tensor] | None:
+        """The original's results on adversarial inputs rounded to bf16, for a candidate that may round like that."""
+        if not given.adversarial or self.rules.numerics is not Numerics.APPROXIMATE:
+            return None
+        rounded = [t.to(torch.bfloat16).to(t.dtype) if t.is_floating_point() else t for t in given.make()]
+        try:
+            return self._run(self.original, rounded)
+        except Exception:  # noqa: BLE001 (what the original does not take is no measure of anything)
+            return None
 
     def _run(self, call: Call, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
         return run(call, inputs, len(self.program.outputs), self.kept)
@@ -191,14 +201,16 @@ class _Session:
         got: list[torch.Tensor],
         wanted: list[torch.Tensor],
         truth: list[torch.Tensor],
+        shaken: list[torch.Tensor] | None,
     ) -> None:
         excuse = self._excuse(inputs)
-        for k, c, e, r in zip(self.kept, got, wanted, truth, strict=True):
+        others = shaken if shaken is not None and len(shaken) == len(wanted) else [None] * len(wanted)
+        for k, c, e, r, s in zip(self.kept, got, wanted, truth, others, strict=True):
             tensor = self.program.outputs[k]
             if not given.adversarial and (r.is_floating_point() or r.is_complex()):
                 self.scales[tensor.name] = max(self.scales.get(tensor.name, 0.0), finite_norm(exact_type(r)))
             scale = self.scales.get(tensor.name, 0.0) if given.adversarial else 0.0
-            sample = Sample(given.label, tensor, c, e, r, scale, given.adversarial)
+            sample = Sample(given.label, tensor, c, e, r, scale, given.adversarial, s)
             self.rows.append(compare(sample, self.rules, excuse))
 
     def _hold(self, given: InputSet, got: list[torch.Tensor]) -> None:

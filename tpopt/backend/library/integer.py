@@ -141,11 +141,11 @@ def bind_weight_linear(stage: Kernel, binder: Binder, _sizes: Mapping[str, int])
     codes = binder.packed(("weight linear", w.name, own["w_order"]), lambda: matrix(binder.weights[w.name], own))
     scales = binder.weights[scale.name].reshape(-1).to(torch.bfloat16)  # exactly: they were rounded to that
     multiply = function("aten._weight_int8pack_mm.default")
-    rows, depth = row_count(x, own["depth"]), own["depth"]
+    depth = own["depth"]
     bias = None if own["bias"] is None else row(binder.weights[stage.reads[2].name], own).to(torch.bfloat16)
 
     def product(data: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = multiply(data.reshape(rows, depth), codes, scales)
+        result: torch.Tensor = multiply(data.reshape(-1, depth), codes, scales)
         whole = result if bias is None else result.add_(bias)
         return whole.reshape(*data.shape[:-1], -1)
 
