@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import torch
-from digits import NETWORKS, Trained, load
+from trained import NETWORKS, Trained, load
 
 import tpopt
 from tpopt.measure import interleave

@@ -21,9 +21,9 @@ ROUNDS = 15
 
 
 @pytest.fixture
-def digits(monkeypatch: pytest.MonkeyPatch) -> Any:
+def trained_nets(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "examples")])
-    return importlib.import_module("digits")
+    return importlib.import_module("trained")
 
 
 def ratio(slow: Any, fast: Any, x: torch.Tensor) -> Ratio:
@@ -71,8 +71,10 @@ def against_float32(model: nn.Module, draw: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["perceptron", "convolutions", "attention"])
-def test_a_search_under_a_budget_on_accuracy_beats_the_best_plan_in_16_bits(name: str, digits: Any, tmp_path: Path):
-    trained = digits.load(name)
+def test_a_budget_on_accuracy_beats_the_best_plan_in_16_bits(
+    name: str, trained_nets: Any, tmp_path: Path
+):
+    trained = trained_nets.load(name)
     x, held_out = trained.parts["calibration"][0][0], trained.parts["validation"]
     options = {"effort": 90, "records": tmp_path / "r", "budget": "drop<=0.001", "validation": held_out}
     half = tpopt.compile(trained.model, x, **options)

@@ -13,7 +13,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from digits.networks import Attention, Convolutions, Perceptron
+from trained.networks import Attention, Convolutions, Perceptron
 
 BATCH = 60
 """Rows of every batch: the parts are multiples of it."""
