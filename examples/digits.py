@@ -98,9 +98,8 @@ HIDDEN = {
 def digits() -> tuple[Tensor, Tensor]:
     """Images ``[1797, 1, 8, 8]`` in float32 from 0 to 1, and classes ``[1797]``."""
     data = load_digits()
-    return torch.from_numpy(data.images.astype(np.float32) / 16)[:, None], torch.from_numpy(
-        data.target.astype(np.int64)
-    )
+    images = torch.from_numpy(data.images.astype(np.float32) / 16)[:, None]
+    return images, torch.from_numpy(data.target.astype(np.int64))
 
 
 def folds(count: int = FOLDS, seed: int = 0) -> list[tuple[Tensor, Tensor]]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from support.tree import ROOT
-from tpopt.passes.precision.quantizers import Grid, asymmetric, least_error, symmetric
+from tpopt.passes.precision.assignment import Problem, Resource, assign, monotone
+from tpopt.passes.precision.quantizers import Grid, asymmetric, least_error
+from tpopt.passes.precision.ranges import min_max
 from tpopt.sensitivity.first_order import fisher_traces, noise_coefficients
-from tpopt.sensitivity.hessian import Estimate, traces
+from tpopt.sensitivity.hessian import Estimate, gradient, traces
 from tpopt.sensitivity.objective import Objective
 from tpopt.sensitivity.pairs import Changes, changes
 
@@ -24,10 +26,10 @@ if (folder := str(ROOT / "examples")) not in sys.path:
 
 import digits
 
-BITS = (4, 5, 6, 7, 8)
+ALL = (4, 5, 6, 7, 8)
 PROBES = 64
 Bits = tuple[int, ...]
-"""Bits of each layer's weight, in the order of the layers."""
+"""Of each layer's weight, in the order of the layers."""
 
 
 def layers(model: nn.Module) -> tuple[str, ...]:
@@ -36,9 +38,9 @@ def layers(model: nn.Module) -> tuple[str, ...]:
 
 
 def narrow(weight: Tensor, bits: int, channels: int | None = 0) -> Tensor:
-    """A weight on symmetric grids of least error, one for each output."""
+    """A weight on symmetric grids of least error, one for each output or one for all (``channels=None``)."""
     values = weight.detach().numpy()
-    return torch.from_numpy(least_error(values, bits, symmetric, channels).quantized(values))
+    return torch.from_numpy(least_error(values, bits, channels=channels).quantized(values))
 
 
 def with_weights(model: nn.Module, bits: Mapping[str, int], channels: int | None = 0) -> nn.Module:
@@ -50,18 +52,13 @@ def with_weights(model: nn.Module, bits: Mapping[str, int], channels: int | None
     return changed
 
 
-def with_activations(model: nn.Module, data: Tensor, calibrate: Callable[[np.ndarray], Grid]) -> nn.Module:
-    """A copy in which every layer reads its input on one grid for the whole tensor, from what ``data`` makes of it."""
+def with_activations(model: nn.Module, data: Tensor, bits: int = 8) -> nn.Module:
+    """A copy whose layers read their inputs on one grid each, over the range that they have on ``data``."""
     changed = copy.deepcopy(model)
-    for name, grid in activation_grids(model, data, calibrate).items():
+    for name, value in layer_inputs(model, data).items():
+        grid = asymmetric(min_max(value), bits)
         changed.get_submodule(name).register_forward_pre_hook(lambda _m, args, g=grid: (on_grid(g, args[0]),))
     return changed
-
-
-def activation_grids(model: nn.Module, data: Tensor, calibrate: Callable[[np.ndarray], Grid]) -> dict[str, Grid]:
-    """The grid of each layer's input."""
-    seen = layer_inputs(model, data)
-    return {name: calibrate(value.numpy()) for name, value in seen.items()}
 
 
 def layer_inputs(model: nn.Module, data: Tensor) -> dict[str, Tensor]:
@@ -79,63 +76,8 @@ def layer_inputs(model: nn.Module, data: Tensor) -> dict[str, Tensor]:
 
 
 def on_grid(grid: Grid, value: Tensor) -> Tensor:
-    """The nearest levels, in torch's arithmetic (a grid for the whole tensor)."""
-    steps = torch.round(value.double() / float(grid.scale.item())) + float(grid.zero.item())
-    return ((steps.clamp(grid.lowest, grid.highest) - float(grid.zero.item())) * float(grid.scale.item())).to(value)
-
-
-def eight_bits(values: np.ndarray) -> Grid:
-    """Activations: unsigned where they are, asymmetric else, from the whole range of the calibration data."""
-    from tpopt.passes.precision.ranges import min_max
-
-    return asymmetric(min_max(values), 8)
-
-
-@dataclass(frozen=True)
-class Study:
-    """A net, its loss on its training data in float64, and its weights' changes by precision.
-
-    Attributes:
-        model: in float64.
-        objective: of the training data.
-        names: of the layers.
-        deltas: what each precision adds to each layer's weight.
-        found: gradient and Hessian products of them.
-    """
-
-    model: nn.Module
-    objective: Objective
-    names: tuple[str, ...]
-    deltas: dict[tuple[str, str], Tensor]
-    found: Changes
-
-    @property
-    def sizes(self) -> list[int]:
-        """Weights of each layer."""
-        return [self.objective.weights[n].numel() for n in self.names]
-
-    def increase(self, bits: Sequence[int]) -> float:
-        """How much the loss grows with the weights in these bits, measured."""
-        chosen = {n: self.objective.weights[n] + self.deltas[n, str(b)] for n, b in zip(self.names, bits, strict=True)}
-        return self.objective.mean({**self.objective.weights, **chosen}) - self.objective.mean()
-
-    def predicted(self, bits: Sequence[int], *, pairs: bool = True, gradient: bool = True) -> float:
-        """The same, to second order."""
-        chosen = dict(zip(self.names, map(str, bits), strict=True))
-        return self.found.increase(chosen, pairs=pairs, gradient=gradient)
-
-    def alone(self, name: str, bits: int) -> float:
-        """``d.H.d / 2`` of one layer."""
-        return self.found.increase({name: str(bits)}, gradient=False)
-
-    def drawn(self, count: int, seed: int = 0) -> list[Bits]:
-        """Assignments drawn evenly, each layer by itself."""
-        rng = np.random.default_rng(seed)
-        return [tuple(int(b) for b in rng.choice(BITS, len(self.names))) for _ in range(count)]
-
-    def bits(self, of: Sequence[int]) -> int:
-        """Size of the weights."""
-        return sum(n * b for n, b in zip(self.sizes, of, strict=True))
+    """The nearest levels."""
+    return torch.from_numpy(grid.quantized(value.numpy()))
 
 
 @cache
@@ -151,36 +93,120 @@ def objective(model: nn.Module, rows: Tensor) -> Objective:
     return Objective.of_module(double, digits.loss, [((images[rows].double(),), classes[rows])])
 
 
+@dataclass(frozen=True)
+class Study:
+    """A net, its loss in float64 on what it was trained on and on the rest, and its weights' changes by precision.
+
+    Attributes:
+        model: the net.
+        seen: the loss on its training data: what everything is measured on.
+        unseen: the loss on the other data.
+        names: of the layers' weights.
+        candidates: the precisions.
+        deltas: what each precision adds to each weight.
+        found: gradient and Hessian products of them.
+    """
+
+    model: nn.Module
+    seen: Objective
+    unseen: Objective
+    names: tuple[str, ...]
+    candidates: Bits
+    deltas: dict[tuple[str, str], Tensor]
+    found: Changes
+
+    @cached_property
+    def base(self) -> tuple[float, float]:
+        """The loss on seen and on unseen data as it is."""
+        return self.seen.mean(), self.unseen.mean()
+
+    def increase(self, bits: Sequence[int], *, unseen: bool = False) -> float:
+        """How much the loss grows with the weights in these bits, measured."""
+        of = self.unseen if unseen else self.seen
+        chosen = {n: of.weights[n] + self.deltas[n, str(b)] for n, b in zip(self.names, bits, strict=True)}
+        return of.mean({**of.weights, **chosen}) - self.base[of is self.unseen]
+
+    def predicted(self, bits: Sequence[int], *, pairs: bool = True, gradient: bool = True) -> float:
+        """The same on the training data, to second order."""
+        chosen = dict(zip(self.names, map(str, bits), strict=True))
+        return self.found.increase(chosen, pairs=pairs, gradient=gradient)
+
+    def drawn(self, count: int, seed: int = 0) -> list[Bits]:
+        """Assignments drawn evenly, each layer by itself."""
+        rng = np.random.default_rng(seed)
+        return [tuple(int(b) for b in rng.choice(self.candidates, len(self.names))) for _ in range(count)]
+
+    def size(self, bits: Sequence[int]) -> int:
+        """Bits of all weights."""
+        return sum(self.seen.weights[n].numel() * b for n, b in zip(self.names, bits, strict=True))
+
+    def within(self, limit: float) -> Resource:
+        """A bound on the size, in bits."""
+        counts = [self.seen.weights[n].numel() for n in self.names]
+        return Resource("size", tuple(tuple(float(n * b) for b in self.candidates) for n in counts), limit)
+
+    def chosen(self, limit: float) -> Bits:
+        """The assignment of least predicted loss, pairs included, within a size in bits."""
+        problem = self.found.problem(self.names, list(map(str, self.candidates)), [self.within(limit)])
+        return self._bits(assign(problem).choices)
+
+    def by_score(self, score: Mapping[tuple[str, int], float], limit: float) -> Bits:
+        """The assignment with the least sum of scores within a size in bits."""
+        return self._bits(assign(self._problem(score, limit)).choices)
+
+    def reversed(self, score: Mapping[tuple[str, int], float], order: Sequence[float], limit: float) -> Bits:
+        """The best by that score where a more sensitive layer never gets more bits."""
+        return self._bits(monotone(self._problem(score, limit), [-x for x in order]).choices)
+
+    def _problem(self, score: Mapping[tuple[str, int], float], limit: float) -> Problem:
+        return Problem(tuple(tuple(score[n, b] for b in self.candidates) for n in self.names), (self.within(limit),))
+
+    def _bits(self, choices: Sequence[int]) -> Bits:
+        return tuple(self.candidates[c] for c in choices)
+
+
 @cache
-def study(name: str, epochs: int = digits.EPOCHS, outliers: bool = False) -> Study:
-    """A net of the first fold, trained for ``epochs``, with or without planted outlier channels."""
-    model = net(name, 0, epochs)
+def study(
+    name: str,
+    fold: int = 0,
+    candidates: Bits = ALL,
+    *,
+    epochs: int = digits.EPOCHS,
+    outliers: bool = False,
+) -> Study:
+    """A net of one fold, trained for ``epochs``, with or without planted outlier channels."""
+    model = net(name, fold, epochs)
     if outliers:
         model = digits.with_outliers(name, model)
-    o = objective(model, digits.folds()[0][0])
+    seen, unseen = (objective(model, rows) for rows in digits.folds()[fold])
     names = tuple(f"{n}.weight" for n in layers(model))
-    deltas = {(n, str(b)): narrow(o.weights[n], b) - o.weights[n] for n in names for b in BITS}
-    return Study(model, o, names, deltas, changes(o, deltas))
+    deltas = {(n, str(b)): narrow(seen.weights[n], b) - seen.weights[n] for n in names for b in candidates}
+    return Study(model, seen, unseen, names, candidates, deltas, changes(seen, deltas))
+
+
+def slope(s: Study) -> float:
+    """The norm of the gradient."""
+    return float(sum(g.square().sum() for g in gradient(s.seen).values())) ** 0.5
 
 
 @cache
-def curvature(name: str, outliers: bool = False) -> dict[str, Estimate]:
+def curvature(name: str, *, outliers: bool = False) -> dict[str, Estimate]:
     """Hessian traces by weight."""
-    return traces(study(name, outliers=outliers).objective, PROBES)
+    return traces(study(name, outliers=outliers).seen, PROBES)
 
 
-def metrics(name: str, outliers: bool = False) -> dict[str, dict[tuple[str, int], float]]:
+@cache
+def metrics(name: str, *, outliers: bool = False) -> dict[str, dict[tuple[str, int], float]]:
     """Predicted increase of the loss by layer and bits under five metrics that add up over layers."""
-    s, o = study(name, outliers=outliers), study(name, outliers=outliers).objective
-    trace, fisher, noise = curvature(name, outliers), fisher_traces(o), noise_coefficients(o, s.names)
-    keys = [(n, b) for n in s.names for b in BITS]
+    s = study(name, outliers=outliers)
+    weights, keys = s.seen.weights, [(n, b) for n in s.names for b in s.candidates]
     square = {(n, b): float(s.deltas[n, str(b)].square().sum()) for n, b in keys}
-    count = {n: o.weights[n].numel() for n in s.names}
-    norm = {n: float(o.weights[n].square().sum()) for n in s.names}
+    fisher, noise = fisher_traces(s.seen), noise_coefficients(s.seen, s.names)
+    trace = curvature(name, outliers=outliers)
     return {
         "squared change": square,
-        "Fisher trace": {(n, b): fisher[n] / count[n] * square[n, b] / 2 for n, b in keys},
-        "fit to noise": {(n, b): noise[n] / norm[n] * square[n, b] for n, b in keys},
-        "Hessian trace": {(n, b): trace[n].mean / count[n] * square[n, b] / 2 for n, b in keys},
-        "d.H.d": {(n, b): s.alone(n, b) for n, b in keys},
+        "Fisher trace": {(n, b): fisher[n] / weights[n].numel() * square[n, b] / 2 for n, b in keys},
+        "fit to noise": {(n, b): noise[n] / float(weights[n].square().sum()) * square[n, b] for n, b in keys},
+        "Hessian trace": {(n, b): trace[n].mean / weights[n].numel() * square[n, b] / 2 for n, b in keys},
+        "d.H.d": {(n, b): s.found.increase({n: str(b)}, gradient=False) for n, b in keys},
     }
