@@ -22,7 +22,6 @@ from support.quantized import (
     layers,
     metrics,
     net,
-    objective,
     slope,
     study,
     with_activations,
@@ -108,7 +107,7 @@ def test_eight_bits_cost_half_a_point_at_most(name):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_planted_outliers_ask_for_scales_by_channel_or_equalisation(name):
+def test_equalisation_undoes_planted_outliers(name):
     def planted(model: nn.Module, fold: int) -> nn.Module:
         return digits.with_outliers(name, model, seed=fold)
 
@@ -266,8 +265,8 @@ def test_rotated_grids_on_normal_rows_and_on_trained_weights():
     rows = np.random.default_rng(0).standard_normal((64, 4096))
     sets = {"normal": rows, "normal, outliers": rows * np.where(np.arange(4096) % 512, 1.0, 30.0)}
     for name in NETS:
-        weight = max((w for w in objective(net(name), digits.folds()[0][0]).weights.values() if w.ndim > 1), key=len)
-        sets[f"{name}, widest layer"] = weight.flatten(1).numpy()
+        weight = max((net(name).get_submodule(n).weight for n in layers(net(name))), key=torch.numel)
+        sets[f"{name}, largest layer"] = weight.double().flatten(1).numpy()
     table = []
     for name, values in sets.items():
         power = float(np.square(values).mean())
