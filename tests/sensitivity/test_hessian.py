@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as f
 
-from tpopt.errors import UnknownName, UsageError
+from tpopt.errors import LimitExceeded, UnknownName, UsageError
 from tpopt.frontend.trace import trace
 from tpopt.rewrite import Trace, registry
 from tpopt.sensitivity.first_order import InverseFisher, fisher_traces, noise_coefficients, sample_gradients
@@ -175,6 +175,27 @@ def test_the_diagonal_and_the_largest_eigenvalue(name: str):
     assert top_eigenvalue(o, weight) == pytest.approx(float(own[own.abs().argmax()]), rel=1e-5)
     found = flat(diagonal(o, 100))
     assert (found - hessian.diagonal()).norm() <= 0.25 * hessian.norm()
+
+
+def test_an_eigenvalue_that_is_not_found_says_so():
+    with pytest.raises(LimitExceeded, match="tolerance=0 after 1 restarts; give it more of them"):
+        top_eigenvalue(objective("perceptron"), tolerance=0.0, restarts=1)
+
+
+def test_a_loss_without_curvature_has_eigenvalue_zero():
+    x = torch.ones(4, 6, dtype=torch.float64)
+    flat, bent = (Objective.of_module(nn.Linear(6, 2).double(), loss, [((x,), x)]) for loss in (mean_of, log_of))
+    assert top_eigenvalue(flat) == 0.0
+    with pytest.raises(UsageError, match="a product with its Hessian is not finite"):
+        top_eigenvalue(bent)
+
+
+def mean_of(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return outputs.mean()
+
+
+def log_of(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return (outputs * 0).log().mean()
 
 
 def test_activation_traces_are_those_of_each_sample():

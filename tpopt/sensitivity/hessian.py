@@ -16,10 +16,10 @@ from math import sqrt
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from scipy.stats import t as student
 
-from tpopt.errors import UnknownName, UsageError
+from tpopt.errors import LimitExceeded, UnknownName, UsageError
 from tpopt.sensitivity.objective import Batch, Objective, Weights, derivative, differentiating
 
 
@@ -207,8 +207,22 @@ def _value_traces(
     return found
 
 
-def top_eigenvalue(objective: Objective, name: str | None = None, seed: int = 0, tolerance: float = 1e-6) -> float:
-    """The eigenvalue of largest magnitude: of the whole Hessian, or of one weight's own block (HAWQ's metric)."""
+def top_eigenvalue(
+    objective: Objective, name: str | None = None, seed: int = 0, tolerance: float = 1e-6, restarts: int | None = None
+) -> float:
+    """The eigenvalue of largest magnitude: of the whole Hessian, or of one weight's own block (HAWQ's metric).
+
+    Args:
+        objective: the loss.
+        name: of a weight; ``None`` for all of them together.
+        seed: of the vector that Lanczos' method starts from.
+        tolerance: relative error of the eigenvalue.
+        restarts: of Lanczos' method at most, some twenty products each; ten times the number of weights by default.
+
+    Raises:
+        LimitExceeded: that many restarts do not reach the tolerance.
+        UsageError: a product with the Hessian is not finite.
+    """
     if name is not None and name not in objective.weights:
         raise UnknownName("weight", name, objective.weights)
     chosen = {n: w for n, w in objective.weights.items() if name in (None, n)}
@@ -223,9 +237,20 @@ def top_eigenvalue(objective: Objective, name: str | None = None, seed: int = 0,
 
     if total == 1:
         return float(times(np.ones(1))[0])
+    start = times(np.random.default_rng(seed).standard_normal(total))
+    if not np.isfinite(start).all():
+        raise UsageError("objective: a product with its Hessian is not finite; do weights or data hold inf or nan?")
+    if not start.any():
+        return 0.0
     operator = LinearOperator((total, total), matvec=times, dtype=np.float64)
-    start = np.random.default_rng(seed).standard_normal(total)
-    return float(eigsh(operator, k=1, which="LM", v0=start, tol=tolerance, return_eigenvectors=False)[0])
+    try:
+        found = eigsh(operator, 1, which="LM", v0=start, tol=tolerance, maxiter=restarts, return_eigenvectors=False)
+    except ArpackNoConvergence as error:
+        raise LimitExceeded(
+            f"top_eigenvalue: no eigenvalue within tolerance={tolerance:g} after {restarts or 10 * total} restarts; "
+            "give it more of them, or a larger tolerance"
+        ) from error
+    return float(found[0])
 
 
 def _generator(probes: int, seed: int) -> torch.Generator:

@@ -20,11 +20,13 @@ import platformdirs
 KERNELS: Final = "kernels-v1"
 NATIVE: Final = "native-v1"
 ADMITTED: Final = "admitted-v1"
+CURVATURE: Final = "curvature-v1"
 ROOMS: Final[Mapping[str, str]] = MappingProxyType(
     {
         KERNELS: "generated kernels, by content; the least recently used go beyond 1 GiB",
         NATIVE: "our own C files, compiled: the launcher of kernels, the searches for schedules and addresses",
         ADMITTED: "saved models that were checked before, by content",
+        CURVATURE: "sensitivities of losses, by weights, data and seed; the oldest go beyond 1,000",
     }
 )
 """The folders under the cache, and what they hold. Measurement records are a file beside them."""
