@@ -11,7 +11,6 @@ Inference", CVPR 2018, with weights by channel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,62 +19,38 @@ from tpopt.ir import DENSE, Compute, DType, Program, Read, Scalar, Tensor, index
 from tpopt.ir.build import apply, iters
 from tpopt.ir.program import Array
 from tpopt.ir.terms import cast
+from tpopt.passes.precision.quantizers import Grid, asymmetric, least_error
 from tpopt.passes.precision.storage import Storage
 
 CODES: Final = 255
-"""Steps of the full range of an unsigned byte."""
+"""Largest code of a value."""
 SIGNED: Final = 127
 """Largest code of a weight: symmetric, so that -128 is not used."""
-CLIPS: Final = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
-"""Parts of the range that are tried: clipping a few large values makes all steps finer."""
+MOST_SAMPLES: Final = 1 << 12
+"""Values of each sample of a tensor that its range is sought on."""
+SMALLEST: Final = float(np.finfo(np.float32).tiny) * CODES
+"""Largest magnitude above which a step is a normal number."""
 SCALE, INVERSE, ZERO = range(3)
 """What the three numbers beside a stored value are."""
 
 
-@dataclass(frozen=True)
-class Affine:
-    """``value = (code - zero) * scale``, codes 0 to 255."""
-
-    scale: float
-    zero: int
-
-    def numbers(self) -> Array:
-        """Scale, its inverse, and zero point, as the constant that kernels read: f32[3]."""
-        return np.array([self.scale, 1.0 / self.scale, self.zero], dtype=np.float32)
-
-    def rounded(self, value: Array) -> Array:
-        """The nearest values that have codes."""
-        codes = np.clip(np.rint(value / self.scale) + self.zero, 0, CODES)
-        near: Array = (codes - self.zero) * self.scale
-        return near
-
-
-def affine_of(samples: Sequence[Array]) -> Affine | None:
-    """The scale and zero point with the least mean squared error over samples, zero having a code of its own.
+def grid_of(samples: Sequence[Array]) -> Grid | None:
+    """The unsigned 8-bit grid with the least squared error over samples; zero has a code of its own.
 
     ``None`` where the samples are empty, all zero or not finite.
     """
     values = np.concatenate([_some(s) for s in samples]) if samples else np.empty(0)
-    if not values.size or not np.isfinite(values).all():
+    if not values.size or not np.isfinite(values).all() or not np.abs(values).max() > SMALLEST:
         return None
-    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-    if not high - low > float(np.finfo(np.float32).tiny) * CODES:
-        return None
-    tried = [_between(low * part, high * part) for part in CLIPS]
-    return min(tried, key=lambda a: float(np.square(a.rounded(values) - values).mean()))
+    return least_error(values, 8, asymmetric)
 
 
-def _between(low: float, high: float) -> Affine:
-    scale = (high - low) / CODES
-    return Affine(scale, round(-low / scale))
-
-
-def _some(values: Array, most: int = 1 << 16) -> Array:
-    """At most so many of an array's values, evenly chosen, and its extremes."""
-    flat = values.reshape(-1).astype(np.float32)
-    if flat.size <= most:
+def _some(values: Array) -> Array:
+    """At most :data:`MOST_SAMPLES` of an array's values, evenly chosen, and its extremes."""
+    flat = values.reshape(-1).astype(np.float64)
+    if flat.size <= MOST_SAMPLES:
         return flat
-    return np.concatenate([flat[:: -(-flat.size // most)], [flat.min(), flat.max()]])
+    return np.concatenate([flat[:: -(-flat.size // MOST_SAMPLES)], [flat.min(), flat.max()]])
 
 
 class Quantized(Storage):
@@ -92,13 +67,13 @@ class Quantized(Storage):
     def __init__(self, programs: Iterable[Program], samples: Callable[[Tensor], Sequence[Array]]) -> None:
         super().__init__(programs, DType.U8)
         self._samples = samples
-        self._affine: dict[str, tuple[Tensor, Affine]] = {}
+        self._affine: dict[str, tuple[Tensor, Grid]] = {}
         self._by_channel: dict[str, tuple[Tensor, Tensor, Array, Array]] = {}
         self._channels: dict[str, tuple[int, ...]] = {}
 
     def _new(self, tensor: Tensor) -> Tensor:
         loose = tensor.dtype is self.wide and tensor.rank > 1 and tensor.structure is DENSE
-        found = affine_of(self._samples(tensor)) if loose and not self.is_constant(tensor) else None
+        found = grid_of(self._samples(tensor)) if loose and not self.is_constant(tensor) else None
         if found is None:
             return tensor
         made = Tensor(f"{tensor.name}.u8", tensor.shape, DType.U8, tensor.layout)
@@ -161,12 +136,15 @@ class Quantized(Storage):
             yield made, codes
             yield beside, scales
         for beside, found in self._affine.values():
-            yield beside, found.numbers()
+            scale, zero = float(found.scale.reshape(())), int(found.zero.reshape(()))
+            yield beside, np.array([scale, 1.0 / scale, zero], dtype=np.float32)
 
     def rounded(self, name: str, value: Array) -> Array:
         """What storing makes of the numbers of the tensor whose integer form has that name."""
         if name in self._affine:
-            return self._affine[name][1].rounded(value)
+            grid = self._affine[name][1]
+            near: Array = grid.values(grid.codes(value)).reshape(value.shape)
+            return near
         _, _, codes, scales = self._by_channel[name]
         return codes * _spread(scales.astype(np.float64), self._channels[name], codes.ndim)
 

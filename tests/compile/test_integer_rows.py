@@ -71,9 +71,7 @@ def against_float32(model: nn.Module, draw: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["perceptron", "convolutions", "attention"])
-def test_a_budget_on_accuracy_beats_the_best_plan_in_16_bits(
-    name: str, trained_nets: Any, tmp_path: Path
-):
+def test_a_budget_on_accuracy_beats_the_best_plan_in_16_bits(name: str, trained_nets: Any, tmp_path: Path):
     trained = trained_nets.load(name)
     x, held_out = trained.parts["calibration"][0][0], trained.parts["validation"]
     options = {"effort": 90, "records": tmp_path / "r", "budget": "drop<=0.001", "validation": held_out}

@@ -11,7 +11,7 @@ from tpopt.ir import DType, Program, Tensor
 from tpopt.ir.interpret import interpret
 from tpopt.ir.parse import parse_program
 from tpopt.ir.program import Array
-from tpopt.passes.precision.quantized import Affine, Quantized, affine_of, by_channel
+from tpopt.passes.precision.quantized import Quantized, by_channel, grid_of
 from tpopt.passes.precision.storage import over
 
 TEXT = """program p(x: f32[4,8])
@@ -34,28 +34,18 @@ def sample(tensor: Tensor) -> Array:
     return rng().standard_normal([int(str(e)) for e in tensor.shape]).astype(np.float32)
 
 
-@pytest.mark.parametrize("low", [0.0, -0.3, -5.0])
-def test_zero_has_a_code_and_the_range_is_covered(low: float):
-    values = rng().uniform(low, 3.0, 4096).astype(np.float32)
-    found = affine_of([values])
-    assert found is not None
-    assert found.rounded(np.zeros(3)).tolist() == [0.0, 0.0, 0.0]
-    assert np.abs(found.rounded(values) - values).max() <= found.scale  # uniform values are not worth clipping
-    assert (found.zero == 0) == (low == 0.0)
-
-
 def test_a_few_large_values_are_clipped_where_that_is_better():
-    values = np.concatenate([rng().standard_normal(1 << 14), [40.0]]).astype(np.float32)
-    found = affine_of([values])
+    values = np.concatenate([rng().standard_normal(1 << 11), [40.0]]).astype(np.float32)
+    found = grid_of([values])
     assert found is not None
-    whole = Affine((float(values.max()) - float(values.min())) / 255, 0)
-    assert found.scale < whole.scale
+    assert float(found.scale.reshape(())) < float(np.ptp(values)) / 255
+    assert found.values(found.codes(np.zeros(3))).reshape(-1).tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("values", [np.zeros(5), np.array([1.0, np.inf]), np.empty(0)])
 def test_what_tells_no_scale_has_none(values: Array):
-    assert affine_of([values]) is None
-    assert affine_of([]) is None
+    assert grid_of([values]) is None
+    assert grid_of([]) is None
 
 
 @pytest.mark.parametrize("axes", [(0,), (2,), (2, 0), (0, 2)])
