@@ -116,7 +116,8 @@ class Rotation:
 
     @property
     def _signs(self) -> Floats:
-        return np.random.default_rng(self.seed).integers(0, 2, self.group) * 2.0 - 1.0
+        signs: Floats = np.random.default_rng(self.seed).integers(0, 2, self.group).astype(np.float64) * 2.0 - 1.0
+        return signs
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from tpopt.store.folder import CURVATURE, cache_folder
 
 MOST: Final = 1000
 """Entries of a few kilobytes each; beyond them the oldest go."""
+
+T = TypeVar("T")
 
 
 class Curvature:
@@ -59,9 +61,7 @@ class Curvature:
             lambda entry: Changes(tuple((a, b) for a, b in entry[0]), np.array(entry[1]), np.array(entry[2])),
         )
 
-    def _kept(
-        self, name: str, measure: Callable[[], Any], pack: Callable[[Any], object], unpack: Callable[[Any], Any]
-    ) -> Any:
+    def _kept(self, name: str, measure: Callable[[], T], pack: Callable[[T], object], unpack: Callable[[Any], T]) -> T:
         file = self.folder / f"{name}.json"
         with suppress(OSError, ValueError, TypeError, LookupError):
             return unpack(json.loads(file.read_text(encoding="utf-8")))
