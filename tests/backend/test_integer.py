@@ -63,6 +63,33 @@ def integer(found: Candidates) -> list[Candidate]:
     return [c for c in found.admitted if isinstance(c.stage, Kernel) and ".integer_" in c.stage.implementation]
 
 
+class Product(nn.Module):
+    def __init__(self, equation: str, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.equation, self.w = equation, nn.Parameter(torch.randn(shape))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum(self.equation, x, self.w)
+
+
+SIZES = {"a": 3, "b": 5, "k": 7, "n": 11, "m": 13}
+EQUATIONS = ["ak,kn->an", "ka,nk->na", "akb,kn->abn", "abk,knm->abnm", "abk,mnk->abnm", "abk,nkm->nabm", "abk,bkn->an"]
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_every_order_of_the_axes_has_its_scales_where_they_belong(equation: str):
+    x, w = equation.partition("->")[0].split(",")
+    found, weights = offered(Product(equation, tuple(SIZES[a] for a in w)), tuple(SIZES[a] for a in x))
+    candidates = [c for c in integer(found) if c.stage.outs[0].dtype is DType.F32]
+    assert candidates
+    for candidate in candidates:
+        stage = candidate.stage
+        assert isinstance(stage, Kernel)
+        values = {t.name: drawn(t) for t in stage.reads if t.name not in weights}
+        want = torch.from_numpy(algebra(stage, values, weights))
+        torch.testing.assert_close(run(candidate, values, weights), want.float(), rtol=2e-5, atol=2e-5)
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_few_rows_times_weights_of_a_byte(bias: bool):
     found, weights = offered(nn.Linear(48, 40, bias=bias), (3, 48))

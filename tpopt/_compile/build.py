@@ -213,7 +213,8 @@ def _choose(
     records = Records(options.records, machine_fingerprint(device))
     values = {**inputs, **{n: t.clone() for n, t in state.tensors.items()}}
     between = sum(binder.weights[w.name].nbytes for w in traced.original.weights if w.name in binder.weights)
-    profiler = Profiler(values, binder, synchronizer(device), between) if measured else None
+    cached = between if device.type == "cpu" else 0
+    profiler = Profiler(values, binder, synchronizer(device), cached) if measured else None
     priced = cost_model(options.cost_model, measured_balance(device, records) if measured else Balance())
     model = ModelPrices(traced.algebra, attempt.sizes, priced)
     if measured and options.kernels != "library":
