@@ -129,7 +129,7 @@ def bias_correction(weight: npt.ArrayLike, quantized: npt.ArrayLike, mean: npt.A
     if means.shape != (by_input.shape[1] * groups,) or len(by_input) % groups:
         raise UsageError(f"mean: expected [{by_input.shape[1] * groups}], one for each input; got {means.shape}")
     parts = by_input.reshape(groups, -1, by_input.shape[1])
-    return np.einsum("goi,gi->go", parts, means.reshape(groups, -1)).reshape(-1)
+    return np.asarray(np.einsum("goi,gi->go", parts, means.reshape(groups, -1)).reshape(-1))
 
 
 def _float64(grid: Grid, values: Floats) -> Floats:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from tpopt.sensitivity.objective import Objective
 from tpopt.sensitivity.pairs import Changes
 from tpopt.store.archive import write_whole
 from tpopt.store.folder import CURVATURE, cache_folder
+
+Kept = TypeVar("Kept")
 
 MOST: Final = 1000
 """Entries of a few kilobytes each; beyond them the oldest go."""
@@ -60,8 +62,8 @@ class Curvature:
         )
 
     def _kept(
-        self, name: str, measure: Callable[[], Any], pack: Callable[[Any], object], unpack: Callable[[Any], Any]
-    ) -> Any:
+        self, name: str, measure: Callable[[], Kept], pack: Callable[[Kept], object], unpack: Callable[[Any], Kept]
+    ) -> Kept:
         file = self.folder / f"{name}.json"
         with suppress(OSError, ValueError, TypeError, LookupError):
             return unpack(json.loads(file.read_text(encoding="utf-8")))
