@@ -116,7 +116,7 @@ class Rotation:
 
     @property
     def _signs(self) -> Floats:
-        return np.random.default_rng(self.seed).integers(0, 2, self.group) * 2.0 - 1.0
+        return np.random.default_rng(self.seed).choice(np.array([-1.0, 1.0]), self.group)
 
 
 @dataclass(frozen=True)
