@@ -48,8 +48,13 @@ class Grid:
     highest: int
 
     def codes(self, values: npt.ArrayLike) -> Codes:
-        """The nearest level's code, int64; values beyond the grid take the outermost one."""
+        """The nearest level's code, int64; values beyond the grid take the outermost one.
+
+        Raises :class:`~tpopt.errors.UsageError` for values that are not numbers.
+        """
         steps = np.rint(np.asarray(values, dtype=np.float64) / self.scale) + self.zero
+        if np.isnan(steps).any():
+            raise UsageError("values: nan has no code")
         return np.clip(steps, self.lowest, self.highest).astype(np.int64)
 
     def values(self, codes: npt.ArrayLike) -> Floats:
