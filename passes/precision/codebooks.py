@@ -116,8 +116,7 @@ class Rotation:
 
     @property
     def _signs(self) -> Floats:
-        signs: Floats = np.random.default_rng(self.seed).integers(0, 2, self.group).astype(np.float64) * 2.0 - 1.0
-        return signs
+        return np.random.default_rng(self.seed).choice(np.array([-1.0, 1.0]), self.group)
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class Rotated:
     def values(self) -> Floats:
         """What the codes stand for, in the values' shape, float64."""
         groups = self.rotation.back(self.codebook.levels[self.codes] * self.scales)
-        return np.asarray(out_of_groups(groups, self.shape))
+        return out_of_groups(groups, self.shape).astype(np.float64)
 
     def bits(self, scale_bits: int = 16) -> int:
         """Bits that codes and scales take, what pads the last group included."""

@@ -48,8 +48,13 @@ class Grid:
     highest: int
 
     def codes(self, values: npt.ArrayLike) -> Codes:
-        """The nearest level's code, int64; values beyond the grid take the outermost one."""
+        """The nearest level's code, int64; values beyond the grid take the outermost one.
+
+        Raises :class:`~tpopt.errors.UsageError` for values that are not numbers.
+        """
         steps = np.rint(np.asarray(values, dtype=np.float64) / self.scale) + self.zero
+        if np.isnan(steps).any():
+            raise UsageError("values: nan has no code")
         return np.clip(steps, self.lowest, self.highest).astype(np.int64)
 
     def values(self, codes: npt.ArrayLike) -> Floats:
@@ -129,8 +134,7 @@ def bias_correction(weight: npt.ArrayLike, quantized: npt.ArrayLike, mean: npt.A
     if means.shape != (by_input.shape[1] * groups,) or len(by_input) % groups:
         raise UsageError(f"mean: expected [{by_input.shape[1] * groups}], one for each input; got {means.shape}")
     parts = by_input.reshape(groups, -1, by_input.shape[1])
-    corrections: Floats = np.einsum("goi,gi->go", parts, means.reshape(groups, -1)).reshape(-1)
-    return corrections
+    return np.asarray(np.einsum("goi,gi->go", parts, means.reshape(groups, -1)).reshape(-1))
 
 
 def _float64(grid: Grid, values: Floats) -> Floats:

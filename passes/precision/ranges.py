@@ -122,8 +122,7 @@ def _best(error: Callable[[Floats], Floats], like: Floats) -> Floats:
 
 def _least(error: Callable[[Floats], Floats], candidates: list[Floats]) -> Floats:
     errors = np.stack([error(c) for c in candidates])
-    best: Floats = np.take_along_axis(np.stack(candidates), errors.argmin(axis=0)[None], axis=0)[0]
-    return best
+    return np.asarray(np.take_along_axis(np.stack(candidates), errors.argmin(axis=0)[None], axis=0)[0])
 
 
 def _floats(values: npt.ArrayLike) -> Floats:

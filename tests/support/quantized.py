@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -122,9 +122,18 @@ class Study:
 
     def increase(self, bits: Sequence[int], *, unseen: bool = False) -> float:
         """How much the loss grows with the weights in these bits, measured."""
-        of = self.unseen if unseen else self.seen
-        chosen = {n: of.weights[n] + self.deltas[n, str(b)] for n, b in zip(self.names, bits, strict=True)}
-        return of.mean({**of.weights, **chosen}) - self.base[of is self.unseen]
+        return self.loss(bits, self.unseen if unseen else self.seen) - self.base[unseen]
+
+    def loss(self, bits: Sequence[int], on: Objective) -> float:
+        """The loss on some data with the weights in these bits."""
+        chosen = {n: on.weights[n] + self.deltas[n, str(b)] for n, b in zip(self.names, bits, strict=True)}
+        return on.mean({**on.weights, **chosen})
+
+    def halves(self) -> tuple[Objective, Objective]:
+        """The loss on every other sample of the unseen data, and on the rest."""
+        (((images,), classes),) = self.unseen.batches
+        one, other = ([((images[k::2],), classes[k::2])] for k in (0, 1))
+        return replace(self.unseen, batches=one), replace(self.unseen, batches=other)
 
     def predicted(self, bits: Sequence[int], *, pairs: bool = True, gradient: bool = True) -> float:
         """The same on the training data, to second order."""

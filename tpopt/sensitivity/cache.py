@@ -26,10 +26,10 @@ from tpopt.sensitivity.pairs import Changes
 from tpopt.store.archive import write_whole
 from tpopt.store.folder import CURVATURE, cache_folder
 
+Kept = TypeVar("Kept")
+
 MOST: Final = 1000
 """Entries of a few kilobytes each; beyond them the oldest go."""
-
-T = TypeVar("T")
 
 
 class Curvature:
@@ -61,7 +61,9 @@ class Curvature:
             lambda entry: Changes(tuple((a, b) for a, b in entry[0]), np.array(entry[1]), np.array(entry[2])),
         )
 
-    def _kept(self, name: str, measure: Callable[[], T], pack: Callable[[T], object], unpack: Callable[[Any], T]) -> T:
+    def _kept(
+        self, name: str, measure: Callable[[], Kept], pack: Callable[[Kept], object], unpack: Callable[[Any], Kept]
+    ) -> Kept:
         file = self.folder / f"{name}.json"
         with suppress(OSError, ValueError, TypeError, LookupError):
             return unpack(json.loads(file.read_text(encoding="utf-8")))

@@ -43,6 +43,9 @@ def drawn(rng: random.Random) -> Problem:
         return i, rng.randrange(choices), j, rng.randrange(choices)
 
     pairs = {pair(): rng.gauss(0, 0.5) for _ in range(rng.randint(0, 6))}
+    for _ in range(rng.randint(0, 2)):  # all pairs of two layers
+        i, _, j, _ = pair()
+        pairs.update({(i, a, j, b): rng.gauss(0, 0.5) for a in range(choices) for b in range(choices)})
     forbidden = frozenset(pair() for _ in range(rng.randint(0, 2)))
     return Problem(losses, tuple(resources), groups, pairs, forbidden)
 

@@ -44,6 +44,7 @@ def test_a_symmetric_grid_has_as_many_levels_to_each_side():
     grid = symmetric(bounds(-3.5, 2.0), 4)
     assert (float(grid.scale), int(grid.zero), grid.lowest, grid.highest) == (0.5, 0, -7, 7)
     assert grid.codes([-9.0, -3.5, -0.25, 0.0, 0.75, 2.0, 9.0]).tolist() == [-7, -7, 0, 0, 2, 4, 7]
+    assert grid.codes([np.inf, -np.inf]).tolist() == [7, -7]
     assert grid.values([-7, 0, 7]).tolist() == [-3.5, 0.0, 3.5]
 
 
@@ -244,6 +245,7 @@ def test_smoothing_moves_the_range_of_activations_into_weights():
         (lambda: lloyd_max(9), "bits=9: expected 1 to 8"),
         (lambda: bounds(1, 0), "the lower one first"),
         (lambda: min_max([np.nan]), "inf or nan"),
+        (lambda: symmetric(bounds(0, 1), 8).codes([np.nan]), "nan has no code"),
         (lambda: min_max([]), "expected at least one"),
         (lambda: min_max([1.0], 1), "channels=1: the values have 1 axes"),
         (lambda: percentile([1.0], 0.4), "share=0.4"),
