@@ -123,10 +123,10 @@ def _shares(members: tuple[Compute, ...], outs: tuple[Tensor, ...]) -> bool:
     """Whether stages make one kernel that is worth it: with rows for all threads, or with little to do."""
     try:
         kept, depth = shared(members, outs)
-    except KernelUnsupported:
+        rows = kept[-1].loops[:depth]
+        return not rows or prod(map(extent, rows)) > 1 or sum(map(points, members)) <= MOST_SERIAL
+    except KernelUnsupported:  # sizes that nobody knows before the model runs, too
         return False
-    rows = kept[-1].loops[:depth]
-    return not rows or prod(map(extent, rows)) > 1 or sum(map(points, members)) <= MOST_SERIAL
 
 
 def points(stage: Compute) -> int:
