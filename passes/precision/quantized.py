@@ -11,6 +11,7 @@ Inference", CVPR 2018, with weights by channel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -19,13 +20,14 @@ from tpopt.ir import DENSE, Compute, DType, Program, Read, Scalar, Tensor, index
 from tpopt.ir.build import apply, iters
 from tpopt.ir.program import Array
 from tpopt.ir.terms import cast
-from tpopt.passes.precision.quantizers import Grid, asymmetric, least_error
+from tpopt.passes.precision.quantizers import Grid, asymmetric, least_error, symmetric
+from tpopt.passes.precision.ranges import min_max
 from tpopt.passes.precision.storage import Storage
 
 CODES: Final = 255
 """Largest code of a value."""
-SIGNED: Final = 127
-"""Largest code of a weight: symmetric, so that -128 is not used."""
+LOWER_HALF: Final = np.uint32(0xFFFF)
+"""The bits of a float32 that bf16 does not have."""
 MOST_SAMPLES: Final = 1 << 12
 """Values of each sample of a tensor that its range is sought on."""
 SMALLEST: Final = float(np.finfo(np.float32).tiny) * CODES
@@ -68,8 +70,7 @@ class Quantized(Storage):
         super().__init__(programs, DType.U8)
         self._samples = samples
         self._affine: dict[str, tuple[Tensor, Grid]] = {}
-        self._by_channel: dict[str, tuple[Tensor, Tensor, Array, Array]] = {}
-        self._channels: dict[str, tuple[int, ...]] = {}
+        self._by_channel: dict[str, _Weight] = {}
 
     def _new(self, tensor: Tensor) -> Tensor:
         loose = tensor.dtype is self.wide and tensor.rank > 1 and tensor.structure is DENSE
@@ -89,19 +90,17 @@ class Quantized(Storage):
         if tensor.dtype is not self.wide or tensor.name not in self._constants or tensor.structure is not DENSE:
             return None
         name = f"{tensor.name}.i8"
-        if self._channels.setdefault(name, axes) != axes:
-            return None
         if name not in self._by_channel:
             exact = self.constant(tensor)
             if not np.isfinite(exact).all():
                 return None
-            scales = by_channel(exact, axes)
-            shape = tuple(exact.shape[a] for a in axes)
-            made, beside = Tensor(name, tensor.shape, DType.I8), Tensor(f"{name}.scale", shape, DType.F32)
-            codes = np.rint(exact / _spread(scales, axes, exact.ndim)).astype(np.int8)
-            self._by_channel[name] = made, beside, codes, scales.astype(np.float32)
+            beside = Tensor(f"{name}.scale", tuple(exact.shape[a] for a in axes), DType.F32)
+            made = Tensor(name, tensor.shape, DType.I8)
+            grid = grid_by_channel(exact, axes)
+            self._by_channel[name] = _Weight(made, beside, axes, grid, grid.codes(exact).astype(np.int8))
             self.origin[name] = tensor
-        return self._by_channel[name][:2]
+        found = self._by_channel[name]
+        return (found.codes, found.scales) if found.axes == axes else None
 
     def affine(self, narrow: Tensor) -> Tensor:
         """The constant with the scale, its inverse and the zero point of a stored value: f32[3]."""
@@ -117,8 +116,8 @@ class Quantized(Storage):
         """The value that a code stands for."""
         value = cast(read, self.wide)
         if read.tensor.name in self._by_channel:
-            scales, axes = self._by_channel[read.tensor.name][1], self._channels[read.tensor.name]
-            return value * Read(scales, tuple(read.indices[a] for a in axes))
+            weight = self._by_channel[read.tensor.name]
+            return value * Read(weight.scales, tuple(read.indices[a] for a in weight.axes))
         beside = self.affine(read.tensor)
         return (value - _number(beside, ZERO)) * _number(beside, SCALE)
 
@@ -132,9 +131,9 @@ class Quantized(Storage):
 
     def constants(self) -> Iterator[tuple[Tensor, Array]]:
         """Codes and scales of weights, and the numbers beside stored values."""
-        for made, beside, codes, scales in self._by_channel.values():
-            yield made, codes
-            yield beside, scales
+        for weight in self._by_channel.values():
+            yield weight.codes, weight.numbers
+            yield weight.scales, by_axes(weight.grid.scale, weight.axes).astype(np.float32)
         for beside, found in self._affine.values():
             scale, zero = float(found.scale.reshape(())), int(found.zero.reshape(()))
             yield beside, np.array([scale, 1.0 / scale, zero], dtype=np.float32)
@@ -142,34 +141,37 @@ class Quantized(Storage):
     def rounded(self, name: str, value: Array) -> Array:
         """What storing makes of the numbers of the tensor whose integer form has that name."""
         if name in self._affine:
-            grid = self._affine[name][1]
-            near: Array = grid.values(grid.codes(value)).reshape(value.shape)
-            return near
-        _, _, codes, scales = self._by_channel[name]
-        return codes * _spread(scales.astype(np.float64), self._channels[name], codes.ndim)
+            return self._affine[name][1].quantized(value)
+        weight = self._by_channel[name]
+        return weight.grid.values(weight.numbers)
 
 
-def by_channel(weight: Array, axes: tuple[int, ...]) -> Array:
-    """The scales of channels, by ``axes``: the largest number of a channel has the code 127; 1 for one of zeros.
+@dataclass(frozen=True)
+class _Weight:
+    """A weight in codes: the tensors of codes and of scales, the axes that scales run over, the grid, and the codes."""
 
-    They are rounded up to what bf16 holds, as kernels on bf16 values take them.
+    codes: Tensor
+    scales: Tensor
+    axes: tuple[int, ...]
+    grid: Grid
+    numbers: Array
+
+
+def grid_by_channel(weight: Array, axes: tuple[int, ...]) -> Grid:
+    """The symmetric grid of every channel, that is every point of ``axes``: its largest number has the code 127.
+
+    Scales are rounded up to what bf16 holds, as kernels on bf16 values take them.
     """
-    others = tuple(a for a in range(weight.ndim) if a not in axes)
-    largest = np.abs(weight).max(axis=others).transpose([sorted(axes).index(a) for a in axes])
-    whole = np.where(largest > 0, largest / SIGNED, 1.0).astype(np.float32)
-    cut = whole.view(np.uint32) & np.uint32(0xFFFF0000)
-    upper = np.where(whole.view(np.uint32) == cut, cut, cut + np.uint32(0x10000)).view(np.float32)
-    scales: Array = upper.astype(np.float64)
-    return scales
+    grid = symmetric(min_max(weight, axes), 8)
+    bits = grid.scale.astype(np.float32).view(np.uint32)
+    upper = np.where(bits & LOWER_HALF, (bits & ~LOWER_HALF) + (LOWER_HALF + np.uint32(1)), bits)
+    return replace(grid, scale=upper.astype(np.uint32).view(np.float32).astype(np.float64))
 
 
-def _spread(scales: Array, axes: tuple[int, ...], rank: int) -> Array:
-    """Scales by axes, so that they broadcast against the weight."""
-    kept = scales.transpose(np.argsort(axes))
-    shape = [1] * rank
-    for axis, extent in zip(sorted(axes), kept.shape, strict=True):
-        shape[axis] = extent
-    return kept.reshape(shape)
+def by_axes(scales: Array, axes: tuple[int, ...]) -> Array:
+    """Scales that broadcast against a weight, as an array of these axes alone, in their order."""
+    others = [a for a in range(scales.ndim) if a not in axes]
+    return scales.transpose([*axes, *others]).reshape([scales.shape[a] for a in axes])
 
 
 def _number(beside: Tensor, place: int) -> Scalar:

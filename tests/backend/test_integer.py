@@ -12,7 +12,7 @@ from torch import nn
 
 from tpopt.backend.binding import Binder
 from tpopt.choose.candidate import Candidate, Candidates
-from tpopt.choose.choose import gather
+from tpopt.choose.gather import gather
 from tpopt.choose.pricing import planned
 from tpopt.frontend.trace import trace
 from tpopt.ir import DType, Kernel, Program, Tensor

@@ -8,7 +8,7 @@ from torch import nn
 from tpopt.backend.generated.candidates import is_generated
 from tpopt.choose.ahead import build_order
 from tpopt.choose.candidate import Candidate
-from tpopt.choose.choose import gather
+from tpopt.choose.gather import gather
 from tpopt.frontend.trace import trace
 from tpopt.ir import DType
 from tpopt.passes.precision.storage import Storage

@@ -9,9 +9,10 @@ from torch import nn
 
 from tpopt.backend.binding import Binder
 from tpopt.backend.generated.kernel import GeneratedKernel
-from tpopt.choose import choose as choose_module
+from tpopt.choose import gather as gather_module
 from tpopt.choose.careful import FREE, affordable, excess_terms
-from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals
+from tpopt.choose.choose import Choice, choose, choose_again, only_originals
+from tpopt.choose.gather import gather
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
 from tpopt.errors import KernelBuildFailed
@@ -144,7 +145,7 @@ def test_a_kernel_that_cannot_be_built_leaves_its_place_to_another(monkeypatch):
 
 
 def test_without_a_compiler_nothing_is_generated_and_the_reason_is_said(monkeypatch):
-    monkeypatch.setattr(choose_module, "obstacle", lambda: "no kernel can be built: no C compiler")
+    monkeypatch.setattr(gather_module, "obstacle", lambda: "no kernel can be built: no C compiler")
     made = modelled("all")
     assert "generated" not in made.plan.count()
     assert {r.reason for r in made.found.refused if r.kind == "generated"} == {"no kernel can be built: no C compiler"}

@@ -8,7 +8,7 @@ from support.kernels import Wrapped
 from torch import nn
 
 from tpopt.choose.candidate import Candidates
-from tpopt.choose.choose import gather
+from tpopt.choose.gather import gather
 from tpopt.choose.modelled import CHANNELS_LAST_CONVOLUTION, ModelPrices, stages_between
 from tpopt.cost_models.roofline import Balance, RooflineModel
 from tpopt.frontend.trace import Traced, trace

@@ -10,7 +10,8 @@ from torch import nn
 
 from tpopt.choose.accuracy import AccuracyBudget
 from tpopt.choose.candidate import Candidate, Candidates, Price
-from tpopt.choose.choose import Choice, gather, solved
+from tpopt.choose.choose import Choice, solved
+from tpopt.choose.gather import gather
 from tpopt.choose.narrow import CONVERT, rounded
 from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import DType, Program

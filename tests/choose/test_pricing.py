@@ -11,7 +11,7 @@ from torch import nn
 from tpopt.backend.binding import Binder
 from tpopt.backend.profile import Profiler
 from tpopt.choose.candidate import Candidates, Price
-from tpopt.choose.choose import gather
+from tpopt.choose.gather import gather
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
 from tpopt.frontend.trace import Traced, trace

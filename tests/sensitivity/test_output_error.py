@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tpopt.backend.binding import Binder
-from tpopt.choose.choose import gather
+from tpopt.choose.gather import gather
 from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Program, Tensor
 from tpopt.rewrite import Trace, registry

@@ -83,7 +83,7 @@ def on_grid(grid: Grid, value: Tensor) -> Tensor:
 @cache
 def net(name: str, fold: int = 0, epochs: int = digits.EPOCHS) -> nn.Module:
     """A net trained on a fold; not to be changed."""
-    return digits.trained(name, digits.folds()[fold][0], epochs)
+    return digits.trained(digits.NETS[name], digits.folds()[fold][0], epochs)
 
 
 def objective(model: nn.Module, rows: Tensor) -> Objective:

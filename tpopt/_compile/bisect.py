@@ -19,7 +19,7 @@ from tpopt._compile.build import build
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
 from tpopt.backend.operators import inference
-from tpopt.choose.choose import is_original
+from tpopt.choose.originals import is_original
 from tpopt.errors import TpoptError
 from tpopt.frontend.trace import Traced, trace
 from tpopt.ir import Kernel, Opaque, Program, Stage

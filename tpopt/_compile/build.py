@@ -25,7 +25,8 @@ from tpopt.backend.machine import machine_fingerprint, measured_balance, synchro
 from tpopt.backend.profile import Profiler
 from tpopt.choose.ahead import build_order
 from tpopt.choose.candidate import Candidates
-from tpopt.choose.choose import Choice, choose, choose_again, gather, only_originals, solved
+from tpopt.choose.choose import Choice, choose, choose_again, only_originals, solved
+from tpopt.choose.gather import gather
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.models import cost_model
 from tpopt.choose.pricing import Pricer, planned

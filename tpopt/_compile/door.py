@@ -46,7 +46,8 @@ def compile(  # noqa: A001 - the public name
         dynamic_shapes: as in ``torch.export.export``; without it, a dimension that changes becomes dynamic on its
             second size.
         calibration: batches of inputs of the example's shapes, as ``model`` takes them (labels, if any, last): errors
-            of single values are measured on the first few, besides the example.
+            of single values are measured on the first few, besides the example. They tell the ranges of values too, so
+            that a budget may store some in eight bits.
         validation: batches on which the budget's metric is measured. Neither is used for anything else.
         options: see :class:`Options`.
         **overrides: fields of :class:`Options` by name, in place of those in ``options``.

@@ -8,7 +8,7 @@ import torch
 
 from tpopt.backend.generated.binding import IMPLEMENTATION, MATRIX, SCHEDULE, request_of
 from tpopt.backend.tvm.tune.tasks import Task
-from tpopt.choose.choose import gather
+from tpopt.choose.gather import gather
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import planned
 from tpopt.errors import KernelUnsupported

@@ -12,7 +12,8 @@ from tpopt.backend.machine import machine_fingerprint
 from tpopt.backend.plan import LAYOUT_SUFFIX
 from tpopt.choose.assemble import placed
 from tpopt.choose.candidate import CHANNELS_LAST, ROW
-from tpopt.choose.choose import choose, gather
+from tpopt.choose.choose import choose
+from tpopt.choose.gather import gather
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
 from tpopt.cost_models.roofline import RooflineModel

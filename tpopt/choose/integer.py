@@ -1,4 +1,4 @@
-"""Candidates on integer values: the twins of oneDNN's products with constant weights, and what makes their operands.
+"""Library candidates on codes of eight bits: the twins of oneDNN's products with constant weights.
 
 A twin reads the eight-bit forms of data and weight (:class:`tpopt.passes.precision.quantized.Quantized`), sums their
 products in 32-bit integers, and stores its result as it is, narrow, or in eight bits again for the next one.
@@ -6,20 +6,18 @@ products in 32-bit integers, and stores its result as it is, narrow, or in eight
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import prod
 from types import MappingProxyType
 from typing import Final
 
 from tpopt.backend.library.linear import row_count
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
-from tpopt.ir import Compute, Kernel, Program, Read, Tensor, index
-from tpopt.ir.walk import postorder, stage_reads
+from tpopt.ir import Compute, Kernel, Tensor
+from tpopt.passes.precision.coded import FEW_ROWS
 from tpopt.passes.precision.quantized import Quantized
 from tpopt.passes.precision.storage import Storage, over
-from tpopt.rewrite.contraction import contraction
 from tpopt.rewrite.numerics import Numerics
 
 TWINS: Final = MappingProxyType(
@@ -27,10 +25,7 @@ TWINS: Final = MappingProxyType(
 )
 """Library kernels that have a twin on integers."""
 WEIGHT_ONLY: Final = "aten"
-FEW_ROWS: Final = 8
-"""Rows of a product up to which reading the weight is most of its time (at 16 rows torch's kernel is slower again)."""
-LARGE_WEIGHT: Final = 1 << 16
-"""Elements from which a weight is worth reading in bytes."""
+"""The kind of torch's own product of bf16 values with weights of a byte."""
 VOLUME: Final = 5
 """Rank of the data of a convolution over volumes, to whose integers torch fuses nothing."""
 
@@ -153,111 +148,3 @@ def weight_axes(stage: Kernel) -> tuple[int, ...]:
     places = range(len(axes) - len(columns) + 1)  # axes of extent 1 that no loop reads come first
     first = next(k for k in places if tuple(shape[a] for a in axes[k : k + len(columns)]) == columns)
     return tuple(axes[first : first + len(columns)])
-
-
-def encoded_form(program: Program, storage: Quantized, values: Storage | None) -> Program:
-    """The program with the codes of its values made right after them, as outputs: what they are fused with.
-
-    Codes are made of what somebody reads codes of; ``values`` is the storage whose narrow form the program is. Products
-    have no place here: what multiplies has twins, and what it makes is an input.
-    """
-    wanted = _coded(storage)
-    stages: list[Compute] = []
-    codes: dict[Tensor, None] = {}
-    for stage in program.stages:
-        if not isinstance(stage, Compute) or contraction(stage) is not None:
-            continue
-        stages.append(stage)
-        for out in stage.outs:
-            wide = out if values is None else values.origin.get(out.name, out)
-            if wide in wanted and storage.narrow(wide) not in codes:
-                stages.append(storage.conversion(out, storage.narrow(wide)))
-                codes[storage.narrow(wide)] = None
-    made = {o for s in stages for o in s.outs}
-    kept = [o for s in stages for o in s.outs if o not in codes and _is_read_elsewhere(o, program, made)]
-    return _alone(program, storage, stages, (*codes, *kept))
-
-
-def byte_weights(program: Program, storage: Quantized) -> Program:
-    """The program with weights of a byte in products of a few rows, everything else as it is."""
-    changing = {a.target for a in program.aliases}
-    constants = {w for w in program.weights if w.name in program.constants and w.name not in changing}
-    stages, new = [], dict[Tensor, None]()
-    for stage in program.stages:
-        found = _byte_weight(stage, constants, storage) if isinstance(stage, Compute) else None
-        if found is None:
-            stages.append(stage)
-            continue
-        weight, made, axes_read = found
-        assert isinstance(stage, Compute)
-        stages.append(over(stage, {weight: (made, storage)}))
-        new.update(dict.fromkeys((made, axes_read)))
-    values = {t.name: v for t, v in storage.constants() if t in new}
-    used = {t for s in stages for t in stage_reads(s)}
-    kept = tuple(w for w in program.weights if w in used or w in program.outputs)
-    return replace(
-        program,
-        stages=tuple(stages),
-        weights=(*kept, *new),
-        constants=MappingProxyType({**program.constants, **values}),
-    ).validate()
-
-
-def _byte_weight(stage: Compute, constants: Set[Tensor], storage: Quantized) -> tuple[Tensor, Tensor, Tensor] | None:
-    """A weight that few rows are multiplied by, its codes and its scales."""
-    found = contraction(stage)
-    if found is None or stage.outs[0].dtype is not storage.wide:
-        return None
-    reads = [read for _, read in found.weights(constants)]
-    if len(reads) != 1 or prod(e for e in reads[0].tensor.shape if isinstance(e, int)) < LARGE_WEIGHT:
-        return None
-    (read,) = reads
-    own = {i: a for a, where in enumerate(read.indices) for i in stage.loops if where is index(i)}
-    rows = [i.extent for i in stage.loops if i not in own]
-    several = sum(isinstance(t, Read) and t.tensor is read.tensor for t in postorder(*stage.bodies)) != 1
-    if several or not own or any(not isinstance(e, int) for e in rows) or prod(map(int, map(str, rows))) > FEW_ROWS:
-        return None
-    made = storage.weight(read.tensor, tuple(own.values()))
-    return None if made is None else (read.tensor, *made)
-
-
-def coded_form(program: Program, storage: Quantized) -> Program:
-    """What computes codes from codes without multiplying two values: pooling, activations, sums."""
-    wanted = _coded(storage)
-    stages = []
-    for stage in program.stages:
-        if not isinstance(stage, Compute) or contraction(stage) is not None:
-            continue
-        moving = [t for t in stage_reads(stage) if not storage.is_constant(t)]
-        if moving and wanted.issuperset((*moving, *stage.outs)):
-            stages.append(storage.stage(stage, lambda t: storage.narrow(t) if t in wanted else t))
-    return _alone(program, storage, stages, [o for s in stages for o in s.outs])
-
-
-def _coded(storage: Quantized) -> frozenset[Tensor]:
-    """The values whose codes somebody asked for so far."""
-    return frozenset(t for t in storage.origin.values() if not storage.is_constant(t))
-
-
-def _alone(program: Program, storage: Quantized, stages: Sequence[Compute], outputs: Sequence[Tensor]) -> Program:
-    """Some stages as a program: what they read and do not make is given."""
-    made = {o for s in stages for o in s.outs}
-    read = dict.fromkeys(t for s in stages for t in stage_reads(s) if t not in made)
-    values = {**program.constants, **{t.name: v for t, v in storage.constants()}}
-    beside = {t for t, _ in storage.constants()}
-    weights = tuple(t for t in read if t in beside or t in program.weights)
-    return replace(
-        program,
-        inputs=tuple(t for t in read if t not in weights),
-        weights=weights,
-        stages=tuple(stages),
-        outputs=tuple(outputs),
-        aliases=(),
-        constants=MappingProxyType({t.name: values[t.name] for t in weights if t.name in values}),
-    ).validate()
-
-
-def _is_read_elsewhere(tensor: Tensor, program: Program, made: set[Tensor]) -> bool:
-    """Whether somebody outside the stages that make ``made`` reads a tensor, or it is a result."""
-    readers = (s for s in program.stages if tensor in stage_reads(s))
-    return tensor in program.outputs or any(not made.issuperset(s.outs) for s in readers)

@@ -70,3 +70,8 @@ def _all_images(tensors: list[Tensor] | tuple[Tensor, ...]) -> bool:
     """Rank-4 floating tensors, at least one of them."""
     images = [t for t in tensors if t.rank == 4]
     return bool(images) and all(t.dtype.is_float for t in images)
+
+
+def is_original(candidate: Candidate) -> bool:
+    """Whether a candidate runs a traced operator as it was."""
+    return candidate.kind == "original" or candidate.name.endswith(":original")

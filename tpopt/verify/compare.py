@@ -99,7 +99,8 @@ def _floats(row: OutputRow, sample: Sample, rules: Rules) -> OutputRow:
         moved = int((_class(c) != _class(e)).sum()) if rules.strict else 0
     allowed = limit(rules.numerics, eager, rules.tolerance, rules.coarse, adversarial=sample.adversarial)
     if sample.shaken is not None:
-        allowed = max(allowed, EAGER_FACTOR * relative_error(exact_type(sample.shaken), r, sample.scale))
+        shaken = relative_error(exact_type(sample.shaken), r, sample.scale)
+        allowed = max(allowed, EAGER_FACTOR * shaken) if math.isfinite(shaken) else allowed
     notes = []
     if invented:
         notes.append(f"{invented} elements are NaN or infinite where the original and the reference are finite")

@@ -208,3 +208,14 @@ def test_a_build_that_fails_for_dense_inputs_is_an_error(monkeypatch):
     request = KernelRequest.of(program("y: f32[4] = L[i:4] x[i]", "y", x=torch.randn(4)), (), Processor())
     with pytest.raises(KernelBuildFailed, match="no memory"):
         GeneratedKernel(request, {})(torch.randn(4))
+
+
+def test_a_request_knows_the_program_that_its_text_says():
+    text = "m: f32[21] = L[i:21] max[j:37]{ x[i,j] }\ny: f32[21,37] = L[i:21,j:37] exp(x[i,j] - m[i])"
+    made = KernelRequest.of(program(text, "y", x=torch.zeros(21, 37)), (), Processor())
+    parsed = KernelRequest.decode(made.encode()).program
+    assert (parsed.inputs, parsed.stages, parsed.outputs) == (
+        made.program.inputs,
+        made.program.stages,
+        made.program.outputs,
+    )

@@ -21,10 +21,10 @@ def test_every_sample_is_tested_once():
 
 def test_a_seed_says_all_and_leaves_the_callers_random_state():
     rows, state = torch.arange(256), torch.random.get_rng_state()
-    one, other = (digits.trained("perceptron", rows, epochs=1) for _ in range(2))
+    one, other = (digits.trained(digits.NETS["perceptron"], rows, epochs=1) for _ in range(2))
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
-    assert not torch.equal(one[1].weight, digits.trained("perceptron", rows, epochs=1, seed=1)[1].weight)
+    assert not torch.equal(one[1].weight, digits.trained(digits.NETS["perceptron"], rows, epochs=1, seed=1)[1].weight)
 
 
 @pytest.mark.parametrize("name", digits.NETS)

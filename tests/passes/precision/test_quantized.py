@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tpopt.ir import DType, Program, Tensor
+from tpopt.ir import Compute, DType, Program, Tensor
 from tpopt.ir.interpret import interpret
 from tpopt.ir.parse import parse_program
 from tpopt.ir.program import Array
-from tpopt.passes.precision.quantized import Quantized, by_channel, grid_of
+from tpopt.passes.precision.quantized import Quantized, by_axes, grid_by_channel, grid_of
 from tpopt.passes.precision.storage import over
 
 TEXT = """program p(x: f32[4,8])
@@ -51,20 +51,19 @@ def test_what_tells_no_scale_has_none(values: Array):
 @pytest.mark.parametrize("axes", [(0,), (2,), (2, 0), (0, 2)])
 def test_the_largest_number_of_a_channel_has_the_largest_code(axes: tuple[int, ...]):
     weight = rng().standard_normal((3, 5, 4))
-    scales = by_channel(weight, axes)
+    grid = grid_by_channel(weight, axes)
+    scales = by_axes(grid.scale, axes)
     assert scales.shape == tuple(weight.shape[a] for a in axes)
-    others = tuple(a for a in range(3) if a not in axes)
-    order = sorted(axes)
-    largest = np.abs(weight).max(axis=others)
-    if order != list(axes):
-        largest = largest.T
+    largest = np.abs(weight).max(axis=tuple(a for a in range(3) if a not in axes))
+    largest = largest if sorted(axes) == list(axes) else largest.T
     assert (scales * 127 >= largest * (1 - 1e-6)).all()
     np.testing.assert_allclose(scales * 127, largest, rtol=2**-7)
     assert not (scales.astype(np.float32).view(np.uint32) & 0xFFFF).any()  # bf16 holds them
+    assert np.abs(grid.quantized(weight) - weight).max() <= scales.max() / 2 + 1e-12
 
 
 def test_a_channel_of_zeros_has_a_scale_too():
-    assert by_channel(np.zeros((2, 3)), (0,)).tolist() == [1.0, 1.0]
+    assert grid_by_channel(np.zeros((2, 3)), (0,)).scale.tolist() == [[1.0], [1.0]]
 
 
 def test_codes_are_algebra_that_says_what_storing_does():
@@ -87,8 +86,8 @@ def test_a_product_of_codes_is_the_product_of_what_they_stand_for():
     (x,), (w,), (stage,) = program.inputs, program.weights, program.stages
     made = storage.weight(w, (0,))
     assert made is not None
-    forms = {x: (storage.narrow(x), storage), w: (made[0], storage)}
-    twin = over(stage, forms)  # type: ignore[arg-type]
+    assert isinstance(stage, Compute)
+    twin = over(stage, {x: (storage.narrow(x), storage), w: (made[0], storage)})
     beside = dict(storage.constants())
     codes = rng().integers(0, 256, (4, 8)).astype(np.uint8)
     whole = Program(

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tpopt.choose.integer import byte_weights
 from tpopt.ir import Program
 from tpopt.ir.interpret import interpret
 from tpopt.ir.parse import parse_program
+from tpopt.passes.precision.coded import byte_weights
 from tpopt.passes.precision.quantized import Quantized
 
 TEXT = """program p(x: f32[{rows},256])
