@@ -75,7 +75,7 @@ def rounded(candidate: Candidate, storage: Storage) -> tuple[str, ...]:
 def conversions(found: Candidates, storages: Sequence[Storage], original: Program, *, generate: bool) -> None:
     """Adds conversions of every tensor that some candidate takes or makes narrow, in each layout in use.
 
-    ``generate`` offers them as generated kernels too, which read and write once whatever is computed between.
+    ``generate`` offers those of codes as generated kernels too: torch takes five operators for them, one for bf16.
     """
     layouts: dict[str, dict[str, None]] = {}
     for value in (v for c in found.admitted for v in (*c.needs, *c.produces)):

@@ -158,13 +158,18 @@ def test_the_status_of_a_task_that_fails_is_returned(symbols: Symbols, threads: 
 
 def test_workspace_is_aligned_kept_and_refused_elsewhere(symbols: Symbols):
     cpu, cuda = 1, 2
-    first, second = symbols.alloc(cpu, 0, 1000, 2, 32), symbols.alloc(cpu, 0, 1000, 2, 32)
-    assert (first % 128, second % 128, first == second) == (0, 0, False)
-    assert symbols.free(cpu, 0, first) == 0
-    assert symbols.alloc(cpu, 0, 900, 2, 32) == first
-    assert [symbols.free(cpu, 0, pointer) for pointer in (first, second)] == [0, 0]
-    assert symbols.alloc(cuda, 0, 1000, 2, 32) is None
-    assert symbols.alloc(cpu, 0, 2**64 - 1, 2, 32) is None
+
+    def check() -> None:
+        first, second = symbols.alloc(cpu, 0, 1000, 2, 32), symbols.alloc(cpu, 0, 1000, 2, 32)
+        assert (first % 128, second % 128, first == second) == (0, 0, False)
+        assert symbols.free(cpu, 0, first) == 0
+        assert symbols.alloc(cpu, 0, 900, 2, 32) == first
+        assert [symbols.free(cpu, 0, pointer) for pointer in (first, second)] == [0, 0]
+        assert symbols.alloc(cuda, 0, 1000, 2, 32) is None
+        assert symbols.alloc(cpu, 0, 2**64 - 1, 2, 32) is None
+
+    with ThreadPoolExecutor(1) as fresh_thread:  # it has kept no block of an earlier kernel
+        fresh_thread.submit(check).result()
 
 
 def fresh(text: str, *args: str, **environment: str) -> str:
