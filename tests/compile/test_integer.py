@@ -66,7 +66,7 @@ def test_what_runs_is_stored_as_the_plan_says(compiled: Callable[..., Any]):
     fast = compiled(LAYERS, x, choice="measured", kernels="library", budget=BUDGET, calibration=others, effort=10)
     seen: dict[str, torch.dtype] = {}
     for step in fast.plan.steps:
-        seen.update((t.name, t.dtype) for t in (*step.stage.reads, *step.stage.outs))
+        seen.update((t.name, t.dtype) for t in (*stage_reads(step.stage), *step.stage.outs))
     values = running_values(fast, x)
     codes = [n for n in values if n.endswith(".u8")]
     assert codes
@@ -114,3 +114,13 @@ def test_a_product_of_one_row_reads_weights_of_a_byte_without_calibration_data(
             assert (fast(other) - want).norm() <= 2e-2 * want.norm()
     fast.save(tmp_path / "m.tpg")
     assert torch.equal(tpopt.load(tmp_path / "m.tpg")(x), fast(x))
+
+
+@pytest.mark.parametrize("depth", [24, 32])
+def test_torch_multiplies_weights_of_a_byte_only_at_depths_that_it_can(depth: int, compiled: Callable[..., Any]):
+    model, x = nn.Linear(depth, 10).eval(), torch.randn(2, depth)
+    fast = compiled(model, x, choice="measured", kernels="library", budget="error<=5e-2", effort=5)
+    offered = [c.name for row in fast.report.choice for c in row.candidates if c.name.endswith(".weight-i8")]
+    assert bool(offered) == (depth == 32)
+    with torch.no_grad():
+        assert (fast(x) - model(x)).norm() <= 5e-2 * model(x).norm()

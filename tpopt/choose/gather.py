@@ -51,15 +51,8 @@ def gather(
     _offers(forms, found, partial(library_candidates, device=device))
     bridge_candidates(forms, found)  # before what is generated, so that every value has a maker if nothing can be built
     other, parts = further(found) if further is not None else ((), ())
-    exact = {c.name for c in found.admitted}
     if other:
-        others = Candidates()
-        _offers((forms[0], *other), others, partial(library_candidates, device=device))
-        bridge_candidates((forms[0], *other), others)
-        known = {(c.key, c.needs, c.produces) for c in found.admitted}
-        fresh = [c for c in others.admitted if (c.key, c.needs, c.produces) not in known]
-        found.admitted += _apart(fresh, exact)
-        found.weights |= {w: f.constants[w.name] for f in other for w in f.weights if w not in forms[0].weights}
+        _library_apart(forms[0], other, found, device)
     floats, integers = _by_kind(storages)
     for storage in floats:
         twins(found, storage)
@@ -98,6 +91,17 @@ def _generated(forms: Sequence[Program], found: Candidates, offer: Callable[[Pro
     else:
         for name in (o.name for s in forms[0].stages for o in s.outs):
             found.refuse(f"{name}:{generated.KIND}", generated.KIND, (name,), reason)
+
+
+def _library_apart(first: Program, other: Sequence[Program], found: Candidates, device: str) -> None:
+    """What the libraries offer for forms that are not equal to the first, and the weights of those."""
+    others = Candidates()
+    _offers((first, *other), others, partial(library_candidates, device=device))
+    bridge_candidates((first, *other), others)
+    known = {(c.key, c.needs, c.produces) for c in found.admitted}
+    fresh = [c for c in others.admitted if (c.key, c.needs, c.produces) not in known]
+    found.admitted += _apart(fresh, {c.name for c in found.admitted})
+    found.weights |= {w: f.constants[w.name] for f in other for w in f.weights if w not in first.weights}
 
 
 def _apart(candidates: Sequence[Candidate], taken: set[str]) -> list[Candidate]:

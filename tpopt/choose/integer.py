@@ -26,6 +26,8 @@ TWINS: Final = MappingProxyType(
 """Library kernels that have a twin on integers."""
 WEIGHT_ONLY: Final = "aten"
 """The kind of torch's own product of bf16 values with weights of a byte."""
+CODES_AT_ONCE: Final = 16
+"""Torch's product reads so many codes of a row at once: past the end of the weight where rows are no multiple of it."""
 VOLUME: Final = 5
 """Rank of the data of a convolution over volumes, to whose integers torch fuses nothing."""
 
@@ -49,8 +51,9 @@ def weight_twins(found: Candidates, storage: Quantized, narrower: Sequence[Stora
         if not isinstance(stage, Kernel) or stage.implementation != "onednn.linear" or not _is_plain(stage, storage):
             continue
         own = dict(stage.parameters)
-        rows = row_count(stage.reads[0], int(str(own["depth"])))
-        if own["activation"] or own["binary"] or rows is None or rows > FEW_ROWS:
+        depth = int(str(own["depth"]))
+        rows = row_count(stage.reads[0], depth)
+        if own["activation"] or own["binary"] or rows is None or rows > FEW_ROWS or depth % CODES_AT_ONCE:
             continue
         for narrow in narrower:
             _weight_twin(found, candidate, stage, storage, narrow)
