@@ -27,7 +27,7 @@ demo: $(ENV)-run  ## optimize a ResNet-18, check it, time it against eager, and 
 	$(BIN)/python examples/demo.py
 
 test: $(ENV)-test  ## the quick tests, at most 15 minutes on 2 cores (ARGS="-k name" for some of them)
-	OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) --dist loadfile -m "not acceptance and not serial" $(ARGS)$(NONE_OK)
+	OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) --dist loadfile --max-worker-restart 0 -m "not acceptance and not serial" $(ARGS)$(NONE_OK)
 	$(PYTEST) -m "serial and not acceptance" $(ARGS)$(NONE_OK)
 
 acceptance: $(ENV)-bench  ## the long rows: resumable (what passed on the same sources is not run again), logged in logs/
