@@ -34,6 +34,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    """A tensor of normal numbers."""
+    return torch.randn(shape, generator=generator(seed))
+
+
 def draw(*shape: int, seed: int = 0) -> Tensor:
     """A tensor of normal numbers, scaled by the last extent so that products keep their size."""
-    return torch.randn(shape, generator=generator(seed)) / max(shape[-1], 1) ** 0.5
+    return normal(*shape, seed=seed) / max(shape[-1], 1) ** 0.5
