@@ -26,6 +26,8 @@ from derivations.products import (
     linear_attention,
     lora,
     matrix_chain,
+    pair_features,
+    point_features,
     self_product,
     small_sums,
     vector_first,
@@ -59,6 +61,8 @@ ZOO: Final[Mapping[str, Callable[[], object]]] = {
         vector_first,
         long_convolution,
         self_product,
+        point_features,
+        pair_features,
     )
 }
 """Each expression by name: a function that builds a module and the inputs of one call."""

@@ -73,6 +73,27 @@ def lora(n: int = 16, width: int = 4096, rank: int = 16) -> Example:
     )  # fmt: skip
 
 
+def point_features(n: int = 2, points: int = 1024, own: int = 64, whole: int = 1024, outputs: int = 512) -> Example:
+    """A layer on a point's features beside those of its cloud (Qi et al., 2017), which are put at every point."""
+
+    def layer(x: Tensor, cloud: Tensor, w: Tensor) -> Tensor:
+        return torch.cat([x, cloud[:, None].expand(-1, x.shape[1], -1)], dim=-1) @ w
+
+    inputs = (draw(n, points, own), draw(n, whole, seed=1))
+    return example(layer, inputs, w=draw(own + whole, outputs, seed=2))
+
+
+def pair_features(nodes: int = 64, own: int = 64, pair: int = 16, outputs: int = 64) -> Example:
+    """A message for each pair of nodes (Battaglia et al., 2016), from what both have and what the pair has."""
+
+    def message(x: Tensor, edges: Tensor, w: Tensor) -> Tensor:
+        both = x[:, None].expand(-1, len(x), -1), x[None].expand(len(x), -1, -1)
+        return torch.cat([*both, edges], dim=-1) @ w
+
+    inputs = (draw(nodes, own), draw(nodes, nodes, pair, seed=1))
+    return example(message, inputs, w=draw(2 * own + pair, outputs, seed=2))
+
+
 def small_sums(n: int = 512) -> Example:
     """A trace and a sum of products of matrices, of which only sums are needed."""
     return example(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tpopt.ir import Bound, Builder, Guard, Index, Iter, Scalar, Select, const, guard, select
+from tpopt.ir import Bound, Builder, Index, Iter, Select, guard
 from tpopt.ir.walk import is_literal
 from tpopt.passes.collapse_deltas import pinned
 from tpopt.passes.derive.form import Form
-from tpopt.passes.derive.products import Product, guarded
+from tpopt.passes.derive.products import Product, guarded, without
 from tpopt.rewrite import Numerics, Refusal
 
 
@@ -44,7 +44,7 @@ def _collapsed(product: Product) -> Product:
         if found is None:
             return product
         iterator, value, bound = found
-        factors = tuple(_without(f, bound) for f in product.factors)
+        factors = tuple(without(f, bound) for f in product.factors)
         summed = tuple(i for i in product.summed if i is not iterator)
         moved = Product(summed, factors).moved({iterator: value})
         inside = guard((0, value, iterator.extent))
@@ -60,11 +60,3 @@ def _pin(product: Product) -> tuple[Iter, Index, Bound] | None:
                 if value is not None:
                     return iterator, value, bound
     return None
-
-
-def _without(factor: Scalar, bound: Bound) -> Scalar:
-    """The factor without a bound that holds from now on."""
-    if not isinstance(factor, Select) or bound not in factor.guard.bounds:
-        return factor
-    left = Guard(tuple(b for b in factor.guard.bounds if b is not bound))
-    return select(left, factor.inside, const(0, factor.dtype))

@@ -21,6 +21,7 @@ from tpopt.passes.derive.collapse_deltas import CollapseDeltas
 from tpopt.passes.derive.derivation import Derivation, Step
 from tpopt.passes.derive.form import Form, fragment_of, original
 from tpopt.passes.derive.merge_terms import MergeTerms
+from tpopt.passes.derive.narrow_sums import NarrowSums
 from tpopt.passes.derive.order_products import OrderProducts
 from tpopt.passes.derive.region import Reach, Region, is_worthwhile, regions
 from tpopt.passes.derive.sparse_constants import SparseConstants
@@ -32,7 +33,7 @@ from tpopt.passes.derive.toom_cook import ToomCook
 from tpopt.rewrite import Numerics, Refusal, Trace
 from tpopt.rewrite.stages import constant_tensors
 
-LAWS = (SplitIterators, CollapseDeltas, MergeTerms, SymmetricPowers, SparseConstants, SplitSummation)
+LAWS = (SplitIterators, CollapseDeltas, NarrowSums, MergeTerms, SymmetricPowers, SparseConstants, SplitSummation)
 """Laws about a region's polynomial, in the order in which they are tried."""
 TILES = (4, 2)
 """Results along an axis that tiles hold: larger ones save little more, and lose accuracy."""

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TypeAlias
 
-from tpopt.ir import Apply, Bound, Const, Guard, Iter, Read, Reduce, Scalar, Select, const, postorder
+from tpopt.ir import Apply, Bound, Const, Guard, Iter, Read, Reduce, Scalar, Select, const, postorder, select
 from tpopt.ir.index import Atom, IndexLike, walk_atoms
 from tpopt.ir.walk import children, is_literal, own_indices, substitute_iters
+from tpopt.passes.derive.pieces import pieces
 from tpopt.rewrite.stages import free_iters
 
 MOST_PRODUCTS = 64
@@ -60,10 +61,15 @@ def renewed(product: Product, names: Names) -> Product:
 
 @dataclass
 class Expander:
-    """Expands scalar terms. ``known`` gives the expansion of a read, or ``None`` where it stays a read."""
+    """Expands scalar terms. ``known`` gives the expansion of a read, or ``None`` where it stays a read.
+
+    Pieces that lie side by side along one of the ``fixed`` iterators stay together: apart, each would be computed for
+    all of them.
+    """
 
     names: Names
     known: Callable[[Read], Polynomial | None]
+    fixed: frozenset[Iter] = frozenset()
     _found: dict[Scalar, Polynomial | None] = field(default_factory=dict)
 
     def expand(self, root: Scalar) -> Polynomial | None:
@@ -99,6 +105,8 @@ class Expander:
                 return self._summed(inner[0], term.iters)
             case Select() if is_literal(term.outside, 0):
                 return self._guarded(inner[0], term.guard)
+            case Select(guard=Guard((_,))):
+                return self._pieces(term)
             case _:
                 return None
 
@@ -144,6 +152,17 @@ class Expander:
         if inner is None:
             return None
         return tuple(replace(p, factors=guarded(p.factors, guard)) for p in inner)
+
+    def _pieces(self, term: Select) -> Polynomial | None:
+        total: list[Product] = []
+        if any(b for b in term.guard.bounds if not self.fixed.isdisjoint(_bound_iters(b))):
+            return None
+        for where, piece in pieces(term) or ():
+            part = self._guarded(self._found[piece], where)
+            if part is None or len(total) + len(part) > MOST_PRODUCTS:
+                return None
+            total += (renewed(p, self.names) for p in part)
+        return tuple(total) or None
 
 
 def _sum_over(product: Product, iters: tuple[Iter, ...]) -> Product | None:
@@ -194,6 +213,14 @@ def _under(factor: Scalar, bounds: tuple[Bound, ...]) -> Scalar:
         factor = factor.inside
     ordered = sorted(bounds, key=lambda b: (b.value.text, b.low.text, b.high.text))
     return Select(Guard(tuple(ordered)), factor, const(0, factor.dtype))
+
+
+def without(factor: Scalar, bound: Bound) -> Scalar:
+    """The factor without a bound that holds from now on."""
+    if not isinstance(factor, Select) or bound not in factor.guard.bounds:
+        return factor
+    left = Guard(tuple(b for b in factor.guard.bounds if b is not bound))
+    return select(left, factor.inside, const(0, factor.dtype))
 
 
 def is_indicator(factor: Scalar) -> bool:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from math import prod
 
-from tpopt.ir import Apply, Compute, Index, Iter, Program, Read, Reduce, Scalar, Stage, Tensor, postorder, stage_reads
+from tpopt.ir import Apply, Compute, Index, Iter, Program, Read, Reduce, Scalar, Select, Stage, Tensor, postorder
 from tpopt.ir.index import Atom, IndexLike
 from tpopt.ir.program import Array
-from tpopt.ir.walk import children, own_indices
+from tpopt.ir.walk import children, is_literal, own_indices, stage_reads, substitute_iters
 from tpopt.passes.derive.products import Expander, Names, Polynomial, Product, renewed
 from tpopt.passes.inline_views import is_index_map
 from tpopt.rewrite.stages import constant_tensors
@@ -51,10 +51,14 @@ class Region:
 
 @dataclass(frozen=True)
 class _Known:
-    """What a tensor is made of, and the stages that make it."""
+    """What a tensor is made of, and the stages that make it.
+
+    Without a polynomial it is made of pieces side by side, or a view of them: whether they are worth taking apart is
+    seen where they are read.
+    """
 
     loops: tuple[Iter, ...]
-    polynomial: Polynomial
+    polynomial: Polynomial | None
     members: tuple[Compute, ...]
 
 
@@ -93,7 +97,7 @@ class _Finder:
         found.extend(
             Region(k.members[-1], k.members[-1].bodies[0], k.polynomial, k.members, self.constants, self.values)
             for tensor, k in self.known.items()
-            if tensor not in self.used and tensor not in self.constants
+            if k.polynomial is not None and tensor not in self.used and tensor not in self.constants
         )
         place = {s: n for n, s in enumerate(self.program.stages)}
         return iter(sorted(found, key=lambda r: place[r.root]))
@@ -106,6 +110,11 @@ class _Finder:
             return None
         if not (stage.outs[0].dtype.is_float or stage.outs[0].dtype.is_complex):
             return None
+        if self._joins(stage.bodies[0]):
+            count = sum(isinstance(t, Select) for t in postorder(stage.bodies[0])) + 1
+            if self._goes_on(stage, count):
+                self.known[stage.outs[0]] = _Known(stage.loops, None, (stage,))
+            return None
         taken: dict[Tensor, None] = {}
         pivot, polynomial = self._pivot(stage, taken)
         if pivot is None or polynomial is None:
@@ -114,17 +123,18 @@ class _Finder:
         if len(members) > MOST_STAGES:
             return None
         self.used.update(taken)
-        if pivot is stage.bodies[0] and self._goes_on(stage, polynomial):
+        if pivot is stage.bodies[0] and self._goes_on(stage, len(polynomial)):
             self.known[stage.outs[0]] = _Known(stage.loops, polynomial, members)
             return None
         return Region(stage, pivot, polynomial, members, self.constants, self.values)
 
     def _pivot(self, stage: Compute, taken: dict[Tensor, None]) -> tuple[Scalar | None, Polynomial | None]:
         """The body's largest sum of products, and its expansion."""
-        body = stage.bodies[0]
+        body, loops = stage.bodies[0], frozenset(stage.loops)
         for plain in (False, True):
             taken.clear()
-            expander = Expander(self.names, (lambda _: None) if plain else (lambda r: self._expansion(r, taken)))
+            known = (lambda _: None) if plain else (lambda r: self._expansion(r, taken, loops))
+            expander = Expander(self.names, known, loops)
             polynomial = expander.expand(body)
             if polynomial is not None:
                 return body, polynomial
@@ -140,15 +150,31 @@ class _Finder:
                 return tops[0], polynomial
         return None, None
 
-    def _expansion(self, read: Read, taken: dict[Tensor, None]) -> Polynomial | None:
+    def _expansion(self, read: Read, taken: dict[Tensor, None], loops: frozenset[Iter]) -> Polynomial | None:
         known = self.known.get(read.tensor)
         if known is None:
             return None
-        taken[read.tensor] = None
         mapping: dict[Atom, IndexLike] = dict(zip(known.loops, read.indices, strict=True))
-        return tuple(renewed(p, self.names).moved(mapping) for p in known.polynomial)
+        if known.polynomial is not None:
+            taken[read.tensor] = None
+            return tuple(renewed(p, self.names).moved(mapping) for p in known.polynomial)
+        inside: dict[Tensor, None] = {}
+        expander = Expander(self.names, lambda r: self._expansion(r, inside, loops), loops)
+        found = expander.expand(substitute_iters(known.members[-1].bodies[0], mapping))
+        if found is not None:
+            taken.update(inside)
+            taken[read.tensor] = None
+        return found
 
-    def _goes_on(self, stage: Compute, polynomial: Polynomial) -> bool:
+    def _joins(self, body: Scalar) -> bool:
+        """Whether a term is pieces side by side, or a view of such."""
+        if isinstance(body, Select):
+            chain = len(body.guard.bounds) == 1 and not is_literal(body.outside, 0)
+            return chain and not any(isinstance(t, Reduce) for t in postorder(body))
+        known = self.known.get(body.tensor) if isinstance(body, Read) and is_index_map(body) else None
+        return known is not None and known.polynomial is None
+
+    def _goes_on(self, stage: Compute, products: int) -> bool:
         out = stage.outs[0]
         readers = self.program.consumers.get(out, ())
         if out in self.program.outputs or not readers:
@@ -157,9 +183,9 @@ class _Finder:
             return True
         if is_index_map(stage.bodies[0]):
             return True
-        if self.reach < Reach.SUMS and len(polynomial) > 1:
+        if self.reach < Reach.SUMS and products > 1:
             return False
-        shared = self.reach is Reach.ALL and len(readers) <= MOST_READERS and len(polynomial) <= MOST_SHARED
+        shared = self.reach is Reach.ALL and len(readers) <= MOST_READERS and products <= MOST_SHARED
         return len(readers) == 1 or shared
 
 

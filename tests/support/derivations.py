@@ -37,6 +37,8 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     "vector_first": {"z": 5, "i": 4, "j": 5, "k": 3},
     "long_convolution": {"length": 8, "channels": 2},
     "self_product": {"degree": 1, "channels": 5},
+    "point_features": {"n": 2, "points": 9, "own": 3, "whole": 8, "outputs": 4},
+    "pair_features": {"nodes": 6, "own": 5, "pair": 2, "outputs": 4},
 }
 
 

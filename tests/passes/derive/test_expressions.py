@@ -30,6 +30,8 @@ BARS: dict[str, tuple[str, int]] = {
     "small_sums": ("CollapseDeltas", 13 * 13 + 13 + 13 + 13 * 13),
     "vector_first": ("OrderProducts", 175),
     "self_product": ("SymmetricPowers", 5 * 4 * 10),
+    "point_features": ("NarrowSums", 2 * 9 * 3 * 4 + 2 * 8 * 4),
+    "pair_features": ("NarrowSums", 6 * 6 * 2 * 4 + 2 * 6 * 5 * 4),
 }
 
 
