@@ -2,9 +2,9 @@
 
     python examples/ablation.py [EXPRESSION ...]
 
-The expressions are those of the suites ``derivations`` and ``structured``. A number is the expected time of the program
-given, over that of the best program derived: what the search maximizes, so nothing is compiled or timed. A dot stands
-where the law made no difference.
+The expressions are those of the suites ``derivations`` and ``structured``, and the models of the zoo. A number is the
+expected time of the program given, over that of the best program derived: what the search maximizes, so nothing is
+compiled or timed. A dot stands where the law made no difference.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import derivations
 import structured
+import zoo
 
 from tpopt.frontend.trace import trace
 from tpopt.ir import Program
@@ -26,7 +27,7 @@ from tpopt.rewrite import Pipeline, Trace, registry
 from tpopt.rewrite.stages import constant_tensors
 
 NAMES = tuple(law.name for law in (*LAWS, SplitPhases, ToomCook))
-EXPRESSIONS: Mapping[str, Any] = {**derivations.ZOO, **structured.ZOO}
+EXPRESSIONS: Mapping[str, Any] = {**derivations.ZOO, **structured.ZOO, **zoo.ZOO}
 LEAST = 1.01
 """Ratio of expected times that counts as a difference."""
 
