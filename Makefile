@@ -26,6 +26,7 @@ help:  ## this list
 demo: $(ENV)-run  ## optimize a ResNet-18, check it, time it against eager, and print the report
 	$(BIN)/python examples/demo.py
 
+# No restart: after one, loadfile would wait for ever for the file of the worker that crashed.
 test: $(ENV)-test  ## the quick tests, at most 15 minutes on 2 cores (ARGS="-k name" for some of them)
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) --dist loadfile --max-worker-restart 0 -m "not acceptance and not serial" $(ARGS)$(NONE_OK)
 	$(PYTEST) -m "serial and not acceptance" $(ARGS)$(NONE_OK)

@@ -37,9 +37,8 @@ def galerkin_attention(batch: int = 4, tokens: int = 2048, heads: int = 4, width
     def attend(x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         queries, keys, values = (torch.einsum("btc,cd->btd", x, w).unflatten(2, (heads, width)) for w in (q, k, v))
         keys, values = layer_norm(keys, (width,)), layer_norm(values, (width,))
-        return torch.einsum("bthc,bhcd->bthd", queries, torch.einsum("bthc,bthd->bhcd", keys, values) / tokens).flatten(
-            2
-        )
+        sums = torch.einsum("bthc,bthd->bhcd", keys, values) / tokens
+        return torch.einsum("bthc,bhcd->bthd", queries, sums).flatten(2)
 
     size = heads * width
     matrices = {name: draw(size, size, seed=s) for s, name in enumerate("qkv", 1)}

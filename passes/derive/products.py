@@ -154,9 +154,10 @@ class Expander:
         return tuple(replace(p, factors=guarded(p.factors, guard)) for p in inner)
 
     def _pieces(self, term: Select) -> Polynomial | None:
-        total: list[Product] = []
-        if any(b for b in term.guard.bounds if not self.fixed.isdisjoint(_bound_iters(b))):
+        (bound,) = term.guard.bounds
+        if not self.fixed.isdisjoint(_bound_iters(bound)):
             return None
+        total: list[Product] = []
         for where, piece in pieces(term) or ():
             part = self._guarded(self._found[piece], where)
             if part is None or len(total) + len(part) > MOST_PRODUCTS:

@@ -44,16 +44,17 @@ SIZES: Mapping[str, Mapping[str, int]] = {
 
 def expressions() -> Mapping[str, Callable[..., Any]]:
     """The modules by name."""
-    found: Mapping[str, Callable[..., Any]] = _example("derivations").ZOO
+    found: Mapping[str, Callable[..., Any]] = example_module("derivations").ZOO
     return found
 
 
 def zoo_module(name: str) -> Any:
     """A module of the zoo."""
-    return _example(f"zoo.{name}")
+    return example_module(f"zoo.{name}")
 
 
-def _example(name: str) -> Any:
+def example_module(name: str) -> Any:
+    """A module of the examples."""
     folder = str(ROOT / "examples")
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -82,10 +83,10 @@ def explored(text: str, **options: Any) -> list[Derivation]:
     return _all(valued(text), **options)
 
 
-def explored_model(model: Any, inputs: tuple[Any, ...]) -> list[Derivation]:
+def explored_model(model: Any, inputs: tuple[Any, ...], **options: Any) -> list[Derivation]:
     """Everything that is derived from a module."""
     passes = registry().parse("default").passes
-    return _all(Pipeline(tuple(p for p in passes if not p.bargain)).run(trace(model, inputs).algebra))
+    return _all(Pipeline(tuple(p for p in passes if not p.bargain)).run(trace(model, inputs).algebra), **options)
 
 
 def _all(program: Program, **options: Any) -> list[Derivation]:
