@@ -1,21 +1,31 @@
 from __future__ import annotations
 
-from support.covers import candidate, conversion, value
+from support.covers import candidate, conversion, value, wide
 
-from tpopt.choose.candidate import Value
-from tpopt.choose.essential import essential_names
+from tpopt.choose.candidate import Candidate, Value
+from tpopt.choose.essential import essential_groups
 
 GIVEN = frozenset([Value("x")])
 
 
+def groups(found: list[Candidate], *outputs: str) -> list[set[str]]:
+    return [{found[k].name for k in group} for group in essential_groups(found, GIVEN, [value(o) for o in outputs])]
+
+
 def test_what_every_cover_computes_is_essential():
     found = [candidate("a", "x", "y"), candidate("b", "y", "z"), candidate("c", "z", "w"), candidate("bc", "y", "w")]
-    assert essential_names(found, GIVEN, [value("w")]) == ("y", "w")
+    assert groups(found, "w") == [{"a"}, {"c", "bc"}]
+
+
+def test_what_a_wide_cover_computes_inside_counts():
+    first, second = candidate("a", "x", "y"), candidate("b", "y", "z")
+    found = [first, second, wide("ab", first, second)]
+    assert groups(found, "z") == [{"a", "ab"}, {"b", "ab"}]
 
 
 def test_what_a_wide_cover_passes_over_is_not():
     found = [candidate("a", "x", "y"), candidate("b", "y", "z"), candidate("ab", "x", "z")]
-    assert essential_names(found, GIVEN, [value("z")]) == ("z",)
+    assert groups(found, "z") == [{"b", "ab"}]
 
 
 def test_a_tensor_counts_in_any_layout():
@@ -25,8 +35,8 @@ def test_a_tensor_counts_in_any_layout():
         conversion("back", "y@channels_last", "y"),
         candidate("b", "y", "z"),
     ]
-    assert essential_names(found, GIVEN, [value("z")]) == ("y", "z")
+    assert groups(found, "z") == [{"a", "last"}, {"b"}]
 
 
 def test_an_input_is_never_computed():
-    assert essential_names([candidate("a", "x", "y")], GIVEN, [value("x")]) == ()
+    assert groups([candidate("a", "x", "y")], "x") == []

@@ -4,7 +4,7 @@ import random
 from itertools import combinations
 
 import pytest
-from support.covers import candidate, conversion, prices, value
+from support.covers import candidate, conversion, prices, value, wide
 
 from tpopt.choose.candidate import CHANNELS_LAST, Candidate, Price, Value
 from tpopt.choose.solve import GAP, Spending, solve
@@ -14,7 +14,7 @@ LAST = f"@{CHANNELS_LAST}"
 GIVEN = frozenset([Value("x")])
 
 
-EASY = 0
+EASY = 4
 """A random choice that has covers."""
 
 
@@ -23,7 +23,7 @@ def names(candidates: list[Candidate], us: dict[str, Price], *outputs: str) -> l
 
 
 def random_choice(seed: int) -> tuple[list[Candidate], dict[str, Price], list[Value]]:
-    """At most thirteen candidates over four tensors: kernels in both layouts, wide covers, conversions."""
+    """At most thirteen candidates over four tensors: kernels in both layouts, wide ones, conversions."""
     chance = random.Random(seed)
     found = []
     for k in range(4):
@@ -31,6 +31,9 @@ def random_choice(seed: int) -> tuple[list[Candidate], dict[str, Price], list[Va
         for n in range(chance.randint(1, 2)):
             needs = {f"{chance.choice(below)}{chance.choice(['', LAST])}" for _ in range(chance.randint(1, 2))}
             found.append(candidate(f"k{k}.{n}", " ".join(sorted(needs)), f"t{k}{chance.choice(['', LAST])}"))
+    chains = [(a, b) for a in found for b in found if set(a.produces) & set(b.needs)]
+    for a, b in chance.sample(chains, min(1, len(chains))):
+        found.append(wide(f"{a.name}+{b.name}", a, b))
     for name in ("x", "t0", "t1", "t2", "t3"):
         if chance.random() < 0.8:
             found.append(conversion(f"to.{name}", name, f"{name}{LAST}"))

@@ -61,3 +61,18 @@ def test_the_plan_of_originals_takes_the_place_of_one_that_is_slower(compiled, t
     assert {s.kind for s in made.plan.steps} == {"original"}
     assert made.report.original_share == 1.0
     assert made.report.verification.passed
+
+
+@pytest.mark.parametrize(
+    ("rounds", "slow", "decided"),
+    [(9, 1.2, True), (8, 1.2, False), (9, 1.04, False)],
+    ids=["apart", "too few rounds", "too close"],
+)
+def test_a_race_ends_early_when_the_winner_is_beyond_doubt(rounds: int, slow: float, decided: bool):
+    times = {"plan": (1.0,) * rounds, "original": (slow,) * rounds, "plain": (2.0,) * rounds}
+    assert gate._decided(Timings(times)) is decided
+
+
+def test_one_sample_that_overlaps_keeps_a_race_going():
+    times = {"plan": (1.0,) * 8 + (3.0,), "original": (2.0,) * 9}
+    assert not gate._decided(Timings(times))

@@ -90,6 +90,16 @@ def test_over_the_rounds_everyone_starts_and_follows_everyone_else_equally_often
     assert followed == dict.fromkeys(itertools.permutations(range(count), 2), rounds // count)
 
 
+def test_rounds_end_when_what_was_timed_is_enough():
+    machine, seen = Machine(), []
+    contestants = {"slow": machine.contestant("slow", 0.5), "fast": machine.contestant("fast", 0.25)}
+    timings = interleave(
+        contestants, rounds=15, stopwatch=machine.stopwatch(), enough=lambda t: seen.append(t) or len(seen) == 3
+    )
+    assert [len(t.seconds["fast"]) for t in seen] == [3, 4, 5]
+    assert len(timings.seconds["slow"]) == 5
+
+
 def test_short_calls_are_repeated_until_a_sample_is_long_enough():
     machine = Machine()
     watch = machine.stopwatch(min_sample_s=0.02)

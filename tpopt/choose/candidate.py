@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tpopt.backend.plan import LAYOUT_SUFFIX
-from tpopt.ir import Stage, Tensor
+from tpopt.ir import Kernel, Stage, Tensor
 from tpopt.ir.program import Array
 from tpopt.rewrite.numerics import Numerics
 
@@ -57,6 +57,11 @@ class Candidate:
     def converts(self) -> bool:
         """Whether it makes another layout, or another type, of a value that is there, and computes nothing."""
         return self.kind in CONVERSIONS
+
+    def computes(self) -> tuple[str, ...]:
+        """Names of the tensors that it computes on the way, what it produces among them."""
+        inside = self.stage.defines if isinstance(self.stage, Kernel) else ()
+        return tuple(dict.fromkeys([*(o.name for s in inside for o in s.outs), *(v.name for v in self.produces)]))
 
 
 @dataclass(frozen=True)

@@ -96,13 +96,18 @@ class Stopwatch:
 
 
 def interleave(
-    contestants: Mapping[str, Call], *, rounds: int, stopwatch: Stopwatch | None = None, budget_s: float = math.inf
+    contestants: Mapping[str, Call],
+    *,
+    rounds: int,
+    stopwatch: Stopwatch | None = None,
+    budget_s: float = math.inf,
+    enough: Callable[[Timings], bool] | None = None,
 ) -> Timings:
     """Times the contestants in ``rounds`` rounds, each in another order, so that everyone follows everyone else.
 
     Before each sample the contestant rests and makes one call that does not count, so that caches and thread pools are
-    its own. Gradient mode and threads are the caller's. No round begins after ``budget_s`` seconds, but three
-    always do.
+    its own. Gradient mode and threads are the caller's. No round begins after ``budget_s`` seconds, or once what was
+    timed is ``enough``, but three always do.
     """
     watch = stopwatch or Stopwatch()
     started = watch.clock()
@@ -112,13 +117,17 @@ def interleave(
     repetitions = {name: watch.repetitions(call) for name, call in contestants.items()}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds):
-        if turn >= MIN_ROUNDS and watch.clock() - started > budget_s:
+        if turn >= MIN_ROUNDS and (watch.clock() - started > budget_s or (enough and enough(_timings(seconds)))):
             break
         for position in turn_order(len(names), turn):
             name = names[position]
             watch.rest(watch.settle_s)
             contestants[name]()
             seconds[name].append(watch.time(contestants[name], repetitions[name]))
+    return _timings(seconds)
+
+
+def _timings(seconds: Mapping[str, list[float]]) -> Timings:
     return Timings({name: tuple(samples) for name, samples in seconds.items()})
 
 
