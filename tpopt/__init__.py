@@ -27,6 +27,7 @@ from tpopt.options import Options
 
 if TYPE_CHECKING:
     from tpopt._compile import compile  # noqa: A004 - the public name
+    from tpopt._compile.profile import profile
     from tpopt._saved.load import load
     from tpopt.report import Report
     from tpopt.runtime.compiled import CompiledModel
@@ -41,7 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Budget", "CompiledModel", "CompiledStep", "Options", "Report", "__version__", "compile", "compile_step", "errors",
-    "load",
+    "load", "profile",
 ]  # fmt: skip
 
 _HOMES: Final[dict[str, str]] = {
@@ -51,6 +52,7 @@ _HOMES: Final[dict[str, str]] = {
     "compile": "tpopt._compile",
     "compile_step": "tpopt.training.step",
     "load": "tpopt._saved.load",
+    "profile": "tpopt._compile.profile",
 }
 """Each public name that is imported on first use, and the module that defines it."""
 

@@ -23,6 +23,7 @@ from tpopt.commands.outcome import GuardedGroup
 from tpopt.commands.output import emit
 from tpopt.commands.pack import pack
 from tpopt.commands.passes import passes
+from tpopt.commands.profile import profile
 from tpopt.commands.remat import remat
 from tpopt.commands.replay import replay
 from tpopt.commands.report import report
@@ -69,6 +70,7 @@ def _tpopt(*, version: Version = False, traceback: Traceback = False) -> None:
 
 app.command()(optimize)
 app.command()(explain)
+app.command()(profile)
 app.command()(run)
 app.command()(inspect)
 app.command()(verify)

@@ -165,3 +165,16 @@ def test_the_recording_run_drops_values_as_later_runs_do():
         with Living() as seen:
             run.executable([x])
         assert seen.most == 2 * x.nbytes
+
+
+def test_a_clock_is_read_before_the_plan_and_after_each_call():
+    run = bound(chain, X)
+    with pytest.raises(ValueError, match="recorded by its first run"):
+        run.executable.stamped(lambda: 0)
+    check(run, X)
+    ticks = iter(range(100))
+    stamped = run.executable.stamped(lambda: next(ticks))
+    calls = len(run.executable.calls)
+    assert stamped([X]) == list(range(calls + 1))
+    assert stamped([X]) == list(range(calls + 1, 2 * calls + 2))
+    check(run, X)

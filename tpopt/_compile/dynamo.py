@@ -2,7 +2,8 @@
 
 Dynamo passes parameters and buffers as inputs. Those that stay what they are become constants again, so that they can
 be folded and packed; a call that brings other ones, or changed ones, is compiled anew, a bounded number of times, and
-buffers that change are inputs from then on. A graph that has to be differentiated runs as it was captured.
+buffers that change are inputs from then on. A graph that has to be differentiated runs as it was captured, or within a
+memory budget.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from tpopt._compile.door import compile as compile_model
 from tpopt.errors import UsageError
 from tpopt.options import Options
 from tpopt.runtime.compiled import CompiledModel
+from tpopt.training.differentiated import within_budget
 
 _log = logging.getLogger("tpopt")
 
 REPORTS: Final = "reports"
+MEMORY_BUDGET: Final = "memory_budget"
 MOST_COMPILATIONS: Final = 4
 """Of one graph, when its weights change between calls; after that the graph runs as it was captured."""
 
@@ -39,23 +42,28 @@ def backend(
     Args:
         graph: what Dynamo captured.
         example_inputs: tensors and integers of the first call, parameters and buffers among them.
-        options: fields of :class:`tpopt.Options` by name; ``"reports"``, a list that takes the report of each graph.
+        options: fields of :class:`tpopt.Options` by name; ``"reports"``, a list that takes the report of each graph;
+            ``"memory_budget"``, bytes for forward and backward of a graph that is differentiated, as
+            :func:`tpopt.training.differentiated.within_budget` takes them.
         other: what else ``torch.compile`` passes on, such as ``mode``: there is none that tpopt takes.
 
     Raises:
         UnknownName: an option that does not exist.
-        UsageError: ``reports`` is no list, or a ``mode`` was given.
+        UsageError: ``reports`` is no list, ``memory_budget`` no budget, or a ``mode`` was given.
     """
     given = dict(options or {})
-    reports = given.pop(REPORTS, [])
+    reports, memory_budget = given.pop(REPORTS, []), given.pop(MEMORY_BUDGET, None)
     if not isinstance(reports, list):
         raise UsageError(f"options[{REPORTS!r}]={reports!r}: expected a list, which takes the report of each graph")
     if other:
         raise UsageError(f"torch.compile(..., {next(iter(other))}=...): tpopt takes options={{...}}, such as effort")
     chosen = Options.of(None, given)
     if torch.is_grad_enabled() and any(isinstance(t, torch.Tensor) and t.requires_grad for t in example_inputs):
+        if memory_budget is not None:
+            return within_budget(graph, example_inputs, memory_budget, chosen, reports)
         _log.warning(
-            "%s has to be differentiated, so it runs as it was captured; call the model under torch.no_grad()",
+            "%s has to be differentiated, so it runs as it was captured; call it under torch.no_grad(), or give a "
+            "memory_budget",
             type(graph).__name__,
         )
         return graph.forward

@@ -64,6 +64,7 @@ def _lines(attempt: Attempt, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _kernels(attempt: Attempt, plan: Plan) -> tuple[KernelRow, ...]:
+    second = {} if attempt.choice is None else _second(attempt.choice)
     return tuple(
         KernelRow(
             kind=step.kind,
@@ -71,9 +72,25 @@ def _kernels(attempt: Attempt, plan: Plan) -> tuple[KernelRow, ...]:
             source=_lines(attempt, tuple(o.name.removesuffix(LAYOUT_SUFFIX) for o in step.stage.outs)),
             predicted_us=step.predicted_us,
             measured_us=step.measured_us,
+            next_best=second[step.name][1] if step.name in second else "",
+            next_best_us=second[step.name][0] if step.name in second else None,
         )
         for step in plan.steps
     )
+
+
+def _second(choice: Choice) -> dict[str, tuple[float, str]]:
+    """For each picked candidate, price and name of the cheapest other one that makes the same values of the same."""
+    rivals: dict[Any, list[tuple[float, str]]] = {}
+    for candidate in choice.found.admitted:
+        us = choice.prices[candidate.key].us
+        rivals.setdefault((frozenset(candidate.needs), candidate.produces), []).append((us, candidate.name))
+    found = {}
+    for picked in choice.solution.picked:
+        others = [r for r in rivals[frozenset(picked.needs), picked.produces] if r[1] != picked.name]
+        if others:
+            found[picked.name] = min(others)
+    return found
 
 
 def _original_share(plan: Plan) -> float:

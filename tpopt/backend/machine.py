@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +19,7 @@ GEMM_SIDE: Final = 768
 CUDA_GEMM_SIDE: Final = 4096
 COPY_BYTES: Final = 1 << 26
 """More than the caches of one core and its share of a socket's hold."""
+COPIES: Final = (1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, COPY_BYTES)
 ROUNDS: Final = 5
 SAMPLE_SECONDS: Final = 0.002
 BALANCE_SECONDS: Final = 0.5
@@ -72,16 +73,45 @@ def measured_balance(device: torch.device, records: Records) -> Balance:
     )
 
 
+def measured_bandwidths(device: torch.device, records: Records) -> dict[int, float]:
+    """Bytes a microsecond of copies, by the bytes that they read and write: from the caches first, from memory last.
+
+    From the records, or else measured now, under a second, and kept there. Empty while other programs hold the cores.
+    """
+    probes = {str(size): f"balance: copy of {size} bytes" for size in COPIES}
+    if any(records.get(key) is None for key in probes.values()):
+        with torch.no_grad():
+            calls = {str(size): _copy(device, size) for size in COPIES}
+            product = _probes(device, CUDA_GEMM_SIDE if device.type == "cuda" else GEMM_SIDE)["gemm"]
+        for name, record in (_timed(calls, product, device) or {}).items():
+            records.put(probes[name], record)
+        records.save()
+    found = {2 * int(size): records.get(key) for size, key in probes.items()}
+    return {size: size / max(record.us, 1e-3) for size, record in found.items() if record is not None}
+
+
+def _copy(device: torch.device, size: int) -> Callable[[], Any]:
+    source = torch.zeros(size // 4, device=device)
+    target, copy = torch.empty_like(source), function("aten.copy_.default")
+    return lambda: copy(target, source)
+
+
 def _measure(device: torch.device, side: int) -> dict[str, Record] | None:
     """A record for each probe; ``None`` when the machine was not ours before or after."""
     with torch.no_grad():
         calls = _probes(device, side)
+    return _timed(calls, calls["gemm"], device)
+
+
+def _timed(
+    calls: Mapping[str, Callable[[], Any]], product: Callable[[], Any], device: torch.device
+) -> dict[str, Record] | None:
     with inference():
-        if not _undisturbed(calls["gemm"], device):
+        if not _undisturbed(product, device):
             return None
         watch = Stopwatch(min_sample_s=SAMPLE_SECONDS, settle_s=0.0, synchronize=synchronizer(device))
         timings = interleave(calls, rounds=ROUNDS, stopwatch=watch, budget_s=BALANCE_SECONDS)
-        if not _undisturbed(calls["gemm"], device):
+        if not _undisturbed(product, device):
             return None
     found = {}
     for name, seconds in timings.seconds.items():

@@ -131,8 +131,8 @@ def _covers(
             model.add(sum(makers.of(value)) >= 1)
     for name in makers.names():
         model.add_at_most_one(makers.kernels(name))
-    for group in essential_groups(candidates, given, outputs, wide):
-        model.add_bool_or(picks[k] for k in group)
+    for positions in essential_groups(candidates, given, outputs, wide):
+        model.add_bool_or(picks[k] for k in positions)
     for group in makers.groups():
         for value, users in group.by_value.items():
             model.add(sum(makers.of(value, feeding_conversion=group.converts)) >= sum(users))

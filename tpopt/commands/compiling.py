@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from tpopt.commands.output import progress_bar, say, stdout_is_stderr
-from tpopt.commands.target import EXPORTED, load_target, runs_no_code
+from tpopt.commands.target import EXPORTED, Target, load_target, runs_no_code
 from tpopt.options import Options
 
 if TYPE_CHECKING:
@@ -63,10 +63,16 @@ def announce(spec: str, *, trust: bool) -> None:
 def compile_target(spec: str, options: Options, *, trust: bool = False) -> CompiledModel:
     """Loads what the user names and compiles it."""
     announce(spec, trust=trust)
+    with stdout_is_stderr():
+        target = load_target(spec, trust=trust)
+    return compile_loaded(target, options)
+
+
+def compile_loaded(target: Target, options: Options) -> CompiledModel:
+    """Compiles a target, with a progress bar on a terminal."""
     with stdout_is_stderr(), progress_bar() as progress:
         import tpopt
 
-        target = load_target(spec, trust=trust)
         compile_model = cast("Callable[..., Any]", tpopt.compile)
         options = dataclasses.replace(options, progress=progress)
         compiled: CompiledModel = compile_model(target.model, target.inputs, kwargs=target.kwargs, options=options)

@@ -63,6 +63,8 @@ class KernelRow:
         source: lines of the model that it comes from.
         predicted_us: microseconds that the cost model expects; null when it does not know.
         measured_us: microseconds measured; null when the choice needed no measurement.
+        next_best: the cheapest other candidate that makes the same values of the same; empty where there is none.
+        next_best_us: its price.
     """
 
     kind: str
@@ -70,6 +72,8 @@ class KernelRow:
     source: tuple[str, ...] = ()
     predicted_us: float | None = None
     measured_us: float | None = None
+    next_best: str = ""
+    next_best_us: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from tpopt.report.facts import (
     Work,
 )
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Raised whenever a key is added, changes its meaning or goes away; the version before is read too."""
 
 
@@ -77,7 +77,7 @@ class Report:
         """
         version = data.get("schema_version", SCHEMA_VERSION) if isinstance(data, Mapping) else SCHEMA_VERSION
         if version == SCHEMA_VERSION - 1:
-            data = {**data, "pareto": [], "schema_version": SCHEMA_VERSION}
+            data = _upgraded(data)
         elif version != SCHEMA_VERSION:
             raise CorruptFile(f"schema_version is {version!r}, expected {SCHEMA_VERSION}; another tpopt wrote it")
         return decode_record(cls, data, "report")
@@ -92,3 +92,11 @@ class Report:
         from tpopt.report.explain import explanation
 
         return explanation(self)
+
+
+def _upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A report of the version before, with the keys that have come since: there, nobody noted who came second."""
+    kernels, absent = data.get("kernels"), {"next_best": "", "next_best_us": None}
+    if isinstance(kernels, list):
+        kernels = [{**row, **absent} if isinstance(row, Mapping) else row for row in kernels]
+    return {**data, "kernels": kernels, "schema_version": SCHEMA_VERSION}

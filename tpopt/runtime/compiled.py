@@ -127,8 +127,8 @@ class State:
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """What a call with a known key needs."""
+class Ready:
+    """What a call of known shapes needs."""
 
     chosen: Specialization
     sizes: Mapping[str, int]
@@ -159,11 +159,25 @@ class PlanCallable:
         self.original = original
         self._lock = threading.Lock()
         self._eager = EagerCallable(original)
-        self._ready: dict[Hashable, _Ready] = {}
+        self._ready: dict[Hashable, Ready] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Results like the model's. Raises :class:`GuardFailed` or :class:`UnsupportedInput` before anything runs."""
-        kwargs = self._in_order(kwargs)
+        ready, tensors = self.ready(args, self._in_order(kwargs))
+        if ready is None:
+            return self._original(args, kwargs)
+        with inference():
+            results = self._execute(ready.chosen, ready.executable, tensors)
+        signature = ready.chosen.signature
+        if signature.single:
+            return results[0]
+        return pytree.tree_unflatten(_results(signature.results, results, ready.sizes), signature.out_spec)
+
+    def ready(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Ready | None, list[torch.Tensor]]:
+        """What a call with these arguments runs (``None``: the original model), and the tensors among them.
+
+        Raises as the call does, before anything runs.
+        """
         keyed = call_key(args, kwargs)
         ready = self._ready.get(keyed[0]) if keyed is not None else None
         tensors = keyed[1] if keyed is not None else []
@@ -178,18 +192,13 @@ class PlanCallable:
         if ready is None:
             found = self._find(leaves, spec, tensors) or self._add(args, kwargs, leaves, spec, tensors)
             if found is None:
-                return self._original(args, kwargs)
+                return None, tensors
             chosen, sizes = found
-            ready = _Ready(chosen, sizes, chosen.bind(sizes, strides_of(tensors)))
+            ready = Ready(chosen, sizes, chosen.bind(sizes, strides_of(tensors)))
             if keyed is not None:
                 self._remember(keyed[0], ready)
         self._threads.check(ready.chosen.threads)
-        with inference():
-            results = self._execute(ready.chosen, ready.executable, tensors)
-        signature = ready.chosen.signature
-        if signature.single:
-            return results[0]
-        return pytree.tree_unflatten(_results(signature.results, results, ready.sizes), signature.out_spec)
+        return ready, tensors
 
     def check_weights(self) -> None:
         """Raises :class:`GuardFailed` naming a weight that changed after compilation."""
@@ -213,18 +222,22 @@ class PlanCallable:
         order = self.specializations[0].signature.keywords
         return {**{k: kwargs[k] for k in order if k in kwargs}, **kwargs}
 
-    def _remember(self, key: Hashable, ready: _Ready) -> None:
+    def _remember(self, key: Hashable, ready: Ready) -> None:
         with self._lock:
             if len(self._ready) >= MAX_BINDINGS:
                 self._ready.pop(next(iter(self._ready)))
             self._ready[key] = ready
+
+    def inputs(self, chosen: Specialization, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What an executable takes: the tensors of a call, and the buffers that the model updates."""
+        return [*tensors, *(self._state.tensors[n] for n in chosen.states)]
 
     def _execute(self, chosen: Specialization, executable: Bound, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
         program = chosen.plan.program
         if not program.aliases:
             return executable(tensors)
         with self._state.lock:
-            results = executable([*tensors, *(self._state.tensors[n] for n in chosen.states)])
+            results = executable(self.inputs(chosen, tensors))
             named = {**dict(zip((t.name for t in program.inputs), tensors, strict=False)), **self._state.tensors}
             for alias in program.aliases:
                 named[alias.target].copy_(results[alias.output])
@@ -298,6 +311,11 @@ class CompiledModel:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the model without recording gradients."""
         return self._run(*args, **kwargs)
+
+    @property
+    def callable(self) -> Callable[..., Any]:
+        """What a call runs: a :class:`PlanCallable`, or the original model."""
+        return self._run
 
     def save(self, path: str | Path, *, examples: bool = True) -> None:
         """Writes a file that :func:`tpopt.load` reads: programs, plan, weights and report, and no code.

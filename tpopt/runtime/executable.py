@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,6 +55,7 @@ class Executable:
         self.memory = Memory(0, 0, 0)
         self.source = ""
         self._run: Any = None
+        self._write: Callable[..., PlanSource] | None = None
         self._layout: list[tuple[int, Fact]] = []
         self._arenas: deque[list[torch.Tensor]] = deque(maxlen=ARENAS)
         self._lock = threading.Lock()
@@ -64,15 +66,35 @@ class Executable:
             with self._lock:
                 if self._run is None:
                     return self._record(inputs)
+        return self._in_arena(self._run, inputs)
+
+    def stamped(self, clock: Callable[[], int]) -> Callable[[Sequence[torch.Tensor]], list[int]]:
+        """What runs the plan and returns what ``clock`` said before the first call and after each one.
+
+        The plan has run before, so that there is an arena.
+        """
+        if self._write is None:
+            raise ValueError("a plan is recorded by its first run, which is still to come")
+        stamps: list[int] = []
+        run = self._write(after=lambda: stamps.append(clock())).compile()
+
+        def stamp(inputs: Sequence[torch.Tensor]) -> list[int]:
+            stamps.clear()
+            stamps.append(clock())
+            self._in_arena(run, inputs)
+            return stamps.copy()
+
+        return stamp
+
+    def _in_arena(self, run: Callable[..., list[torch.Tensor]], inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         try:
             buffers = self._arenas.pop()
         except IndexError:
             buffers = self._new_arena()
         try:
-            results: list[torch.Tensor] = self._run(*inputs, buffers)
+            return run(*inputs, buffers)
         finally:
             self._arenas.append(buffers)
-        return results
 
     def _new_arena(self) -> list[torch.Tensor]:
         if not self._layout:
@@ -104,7 +126,10 @@ class Executable:
         self.memory = _memory(packing, seen, spans, set(placed), returned)
         clones = seen.clones(self._outputs, self._kept)
         positions = {n: k for k, n in enumerate(placed)}
-        source = PlanSource(self._inputs, self.calls, self._outputs, self._weights, positions, clones, seen.direct)
+        self._write = partial(
+            PlanSource, self._inputs, self.calls, self._outputs, self._weights, positions, clones, seen.direct
+        )
+        source = self._write()
         self.source = source.text
         self._run = source.compile()
         return [t.clone() if k in clones else t for k, t in enumerate(results)]

@@ -32,7 +32,7 @@ class Graphed:
     def __init__(
         self, executable: Executable, device: torch.device, reason: str | None = None, backend: Any = torch.cuda
     ) -> None:
-        self._executable, self._device, self._cuda = executable, device, backend
+        self.executable, self._device, self._cuda = executable, device, backend
         self._lock = threading.Lock()
         self._done = backend.Event()
         self._plain = self._called = False
@@ -45,16 +45,16 @@ class Graphed:
     @property
     def memory(self) -> Memory:
         """Of the executable; the graph keeps a copy of the inputs and outputs besides."""
-        return self._executable.memory
+        return self.executable.memory
 
     def values(self, inputs: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Every value of one plain run."""
-        return self._executable.values(inputs)
+        return self.executable.values(inputs)
 
     def __call__(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Results in the program's order; ``inputs`` in the program's order, of the sizes it was bound for."""
         if self._cuda.is_current_stream_capturing():  # somebody's own graph takes the kernels as they are
-            return self._executable(inputs)
+            return self.executable(inputs)
         with self._lock, self._cuda.device(self._device):
             stream = self._cuda.current_stream(self._device)
             stream.wait_event(self._done)  # the call before may have been on another stream
@@ -65,7 +65,7 @@ class Graphed:
     def _run(self, inputs: Sequence[torch.Tensor], stream: Any) -> list[torch.Tensor]:
         first, self._called = not self._called, True
         if first or self._plain or (self._graph is None and not self._captured(inputs, stream)):
-            return self._executable(inputs)
+            return self.executable(inputs)
         for static, given in zip(self._inputs, inputs, strict=True):
             static.copy_(given)
         self._graph.replay()
@@ -81,12 +81,12 @@ class Graphed:
             side.wait_stream(stream)
             with self._cuda.stream(side):
                 for _ in range(WARM_UPS):
-                    self._executable(statics)
+                    self.executable(statics)
             stream.wait_stream(side)
             pool = self._cuda.graph_pool_handle()
             # Other threads may allocate meanwhile: that is no error of this capture.
             with self._cuda.graph(graph, pool=pool, stream=side, capture_error_mode="thread_local"):
-                outputs = self._executable(statics)
+                outputs = self.executable(statics)
         except RuntimeError as error:
             stream.wait_stream(side)
             self._give_up(str(error).partition("\n")[0])

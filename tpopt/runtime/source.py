@@ -14,6 +14,7 @@ class PlanSource:
 
     ``placed`` maps a value to its position in ``buffers``: its call writes there with ``out=``. ``direct`` maps the
     position of a call to the function that takes its results' tensors as well; those without a place are allocated.
+    ``after`` is called when a call is done and what nobody needs any more is gone.
     """
 
     def __init__(
@@ -25,6 +26,8 @@ class PlanSource:
         placed: Mapping[str, int],
         clone: frozenset[int] = frozenset(),
         direct: Mapping[int, Callable[..., None]] = MappingProxyType({}),
+        *,
+        after: Callable[[], None] | None = None,
     ) -> None:
         self.globals: dict[str, Any] = {}
         self._local: dict[str, str] = {}
@@ -42,6 +45,8 @@ class PlanSource:
                 lines.append(f"    del {', '.join(dict.fromkeys(dead))}")
                 for name in [n for n in (*call.refs(), *call.outs) if last.get(n, -1) <= position]:
                     self._local.pop(name, None)
+            if after is not None:
+                lines.append(f"    {self._object(after, 'after')}()")
         returned = [f"{self._read(n)}.clone()" if k in clone else self._read(n) for k, n in enumerate(outputs)]
         lines.append(f"    return [{', '.join(returned)}]")
         self.text = "\n".join(lines) + "\n"

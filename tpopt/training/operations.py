@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import torch
 import torch.fx
 from torch.fx.node import map_arg
+from torch.utils._pytree import arg_tree_leaves
 
 from tpopt.errors import UnsupportedModel
 from tpopt.passes.rematerialize import ComputationGraph
@@ -24,7 +25,10 @@ Value: TypeAlias = tuple[int, int]
 
 @dataclass
 class Operation:
-    """One call of an operator: what it reads after the views in ``prelude``, and the bytes of each result."""
+    """One call of an operator: what it reads after the views in ``prelude``, and the bytes of each result.
+
+    One that ``waits`` comes after everything before it in the capture that is not repeatable.
+    """
 
     node: torch.fx.Node
     prelude: tuple[torch.fx.Node, ...]
@@ -32,6 +36,7 @@ class Operation:
     sizes: tuple[int, ...]
     repeatable: bool
     seconds: float = 0.0
+    waits: bool = False
 
 
 @dataclass
@@ -43,12 +48,31 @@ class Operations:
     results: tuple[torch.fx.Node | None, ...]
     result_prelude: tuple[torch.fx.Node, ...]
     result_reads: tuple[Value, ...]
-    _readers: dict[Value, list[int]] = field(default_factory=dict)
+    views: Mapping[torch.fx.Node, tuple[torch.fx.Node, ...]] = field(default_factory=dict)
+    """Of each view: the views to take one after the other, itself the last."""
+    _nodes: dict[Value, list[torch.fx.Node]] = field(default_factory=dict)
 
     @staticmethod
     def of(graph: torch.fx.Graph) -> Operations:
         """Reads a captured graph. Raises :class:`UnsupportedModel` naming a node that is no functional ATen call."""
         return _Reader().read(graph)
+
+    def base(self, node: torch.fx.Node) -> Value | None:
+        """The value that a node looks at; ``None`` for what is there from outside."""
+        while node in self.views:
+            node = self.views[node][0].all_input_nodes[0]
+        return self.values.get(node)
+
+    def views_of(self, nodes: Sequence[torch.fx.Node]) -> tuple[torch.fx.Node, ...]:
+        """The views to take for some nodes, in order, each once."""
+        return tuple(dict.fromkeys(view for n in nodes for view in self.views.get(n, ())))
+
+    def nodes_of(self, value: Value) -> list[torch.fx.Node]:
+        """The nodes that stand for a value, of which there is one in most graphs."""
+        if not self._nodes:
+            for node, made in self.values.items():
+                self._nodes.setdefault(made, []).append(node)
+        return self._nodes.get(value, [])
 
     def live_bytes(self, sequence: Sequence[int]) -> list[int]:
         """Bytes alive while each operation of a sequence runs: what is read later, and all of its results."""
@@ -88,13 +112,13 @@ class _Reader:
         results: tuple[torch.fx.Node | None, ...] = ()
         for node in graph.nodes:
             if node.op == "output":
-                results = tuple(node.args[0])
+                results = tuple(arg_tree_leaves(*node.args))
             elif node.op == "call_function":
                 self._call(node)
             elif node.op not in {"placeholder", "get_attr"}:
                 raise UnsupportedModel(f"node {node.name} of the captured step is a {node.op}, which has no schedule")
         prelude, reads = self._sources([n for n in results if n is not None])
-        return Operations(self._items, self._values, results, prelude, reads)
+        return Operations(self._items, self._values, results, prelude, reads, self._views)
 
     def _call(self, node: torch.fx.Node) -> None:
         source = node.args[0] if node.args else None
@@ -170,7 +194,7 @@ def schedule_graph(operations: Operations) -> tuple[ComputationGraph, dict[int, 
     token: int | None = None
     for k, op in enumerate(items):
         reads = [number[value] for value in op.reads]
-        ordered = [token] if token is not None and not op.repeatable else []
+        ordered = [token] if token is not None and (op.waits or not op.repeatable) else []
         own, time = op.sizes[main[k]], max(1, round(op.seconds * 1e9))
         made = add(op.node.name, own, time, reads + ordered, op.repeatable, sum(op.sizes) - own)
         steps[made] = k

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tpopt.errors import LimitExceeded
+from tpopt.errors import KernelBuildFailed, LimitExceeded
 from tpopt.passes.rematerialize import Schedule, Search, rematerialize
 from tpopt.passes.rematerialize.schedule import Progress
 from tpopt.protocols import AnnealerFactory
 from tpopt.training.budget import shown
 from tpopt.training.operations import Operations, schedule_graph
 
-TRIES: Final = (0.6, 0.25, 0.15)
-"""Parts of the time for schedules until one keeps the budget at the level of storages; each has the overshoot less."""
+TRIES: Final = (0.5, 0.2, 0.15, 0.15)
+"""Parts of the time for schedules until one keeps the budget at the level of storages."""
+MARGIN: Final = 2
+"""How many times the overshoot of one schedule the next one has less."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def plan_step(
 
     The solver sees an operation with several results as one that makes the largest, and others that follow; what is
     counted in the end are the storages as the runner makes and frees them. Where they exceed the budget, the solver
-    gets that much less and searches again.
+    gets less and searches again.
 
     Raises:
         LimitExceeded: no sequence within the budget was found, with the lowest peak and what no sequence undercuts.
@@ -73,7 +75,7 @@ def plan_step(
         lowest = plan if lowest is None or plan.peak < lowest.peak else lowest
         if schedule.status in {"infeasible", "unknown"}:
             break
-        limit -= plan.peak - budget
+        limit -= MARGIN * (plan.peak - budget)
     assert lowest is not None
     raise LimitExceeded(
         f"memory_budget {shown(budget)}: no order of the step within it was found; the lowest peak is "
@@ -93,3 +95,14 @@ def operations_floor(operations: Operations) -> int:
 def executed(sequence: Sequence[int], steps: dict[int, int]) -> tuple[int, ...]:
     """The operations of a schedule; its other nodes only tell the solver who lives for how long."""
     return tuple(steps[v] for v in sequence if v in steps)
+
+
+def native_annealer() -> AnnealerFactory | None:
+    """The annealer in C; ``None`` where nothing can be compiled."""
+    from tpopt.backend.native.annealer import NativeAnnealer, prepare
+
+    try:
+        prepare()
+    except KernelBuildFailed:
+        return None
+    return NativeAnnealer

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from tpopt.errors import GuardFailed, KernelBuildFailed, UnsupportedInput
+from tpopt.errors import GuardFailed, UnsupportedInput
 from tpopt.measure.live_bytes import LiveBytes
 from tpopt.passes.rematerialize import Search
 from tpopt.training.budget import bytes_of
 from tpopt.training.capture import Batch, Captured, call_model, capture
 from tpopt.training.operations import Operations
-from tpopt.training.plan import StepPlan, plan_step
+from tpopt.training.plan import StepPlan, native_annealer, plan_step
 from tpopt.training.report import StepReport
 from tpopt.training.runner import Observer, Runner
-
-if TYPE_CHECKING:
-    from tpopt.protocols import AnnealerFactory
 
 TIMED_RUNS = 3
 """Runs of which each operator's fastest time counts."""
@@ -78,7 +75,7 @@ def _compiled(
     captured = capture(model, loss_fn, batch)
     operations = Operations.of(captured.graph)
     _measure(operations, captured, model, batch)
-    plan = plan_step(operations, budget, search, annealer=_annealer())
+    plan = plan_step(operations, budget, search, annealer=native_annealer())
     return CompiledStep(model, captured, operations, plan, batch, optimizer, budget=budget, eager_peak=eager_peak)
 
 
@@ -202,13 +199,3 @@ def _measure(operations: Operations, captured: Captured, model: torch.nn.Module,
             runner.run(placeholders, observe)
     for op, seconds in zip(operations.items, times, strict=True):
         op.seconds = seconds
-
-
-def _annealer() -> AnnealerFactory | None:
-    from tpopt.backend.native.annealer import NativeAnnealer, prepare
-
-    try:
-        prepare()
-    except KernelBuildFailed:
-        return None
-    return NativeAnnealer
