@@ -146,3 +146,13 @@ def test_one_interruption_makes_nobody_hopeless():
 
     found = profiler().measure({"fast": call(torch.clone, "x"), "interrupted": call(interrupted, "x")})
     assert found["interrupted"][3] > 1
+
+
+def test_one_that_computes_more_is_compared_with_nobody():
+    def long(x: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.005)
+        return x * 3
+
+    twice = profiler(t=X * 2)
+    found = twice.measure({"last": call(torch.add, "t", "x"), "all": call(long, "x")})
+    assert found["all"][3] > 1

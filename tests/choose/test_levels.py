@@ -24,9 +24,10 @@ FIFTY = Price(50.0, 49.0, 51.0, measured=True)
         (Price(52.0, 50.5, 53.0, measured=True), 50.0),
         (Price(48.0, 47.0, 49.5, measured=True), 48.0),
         (Price(60.0, 58.0, 61.0, measured=True), 60.0),
+        (Price(60.0, 45.0, 75.0, measured=True), 60.0),
         (Price(52.0), 52.0),
     ],
-    ids=["within the noise", "cheaper by chance", "dearer for sure", "modelled"],
+    ids=["within the noise", "cheaper by chance", "dearer for sure", "dearer, timed badly", "modelled"],
 )
 def test_an_epilogue_is_free_unless_measurement_says_otherwise(own: Price, expected: float):
     assert level([PLAIN, FUSED], {"plain": FIFTY, "fused": own})["fused"].us == expected

@@ -13,6 +13,7 @@ import torch
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
 from tpopt.backend.operators import inference
+from tpopt.backend.plan import LAYOUT_SUFFIX
 from tpopt.errors import TpoptError
 from tpopt.ir.aten import flatten_outputs
 from tpopt.measure import MIN_ROUNDS, Stopwatch, Timings, bootstrap_median, interleave, turn_order
@@ -22,7 +23,7 @@ SAMPLE_SECONDS = 0.0005
 GROUP_SECONDS = 0.6
 """Time for one group of competitors; a slow kernel gets three rounds whatever it costs."""
 HOPELESS = 3.0
-"""A call that takes this many times as long as the quickest of its group is not timed any further: it will not win."""
+"""A call that takes this many times as long as the quickest that does the same is not timed any further."""
 HOPELESS_SECONDS = 0.0005
 """Nor is it dropped for a difference that is less than this."""
 TRIES = 3
@@ -96,7 +97,7 @@ class Profiler:
         """
         contestants = {name: self._thunk(call) for name, call in calls.items()}
         found = {}
-        for name, seconds in self._hopeless(contestants).items():
+        for name, seconds in self._hopeless(contestants, calls).items():
             found[name] = (seconds * 1e6, seconds * 0.7e6, seconds * 1.4e6, 1)
             del contestants[name]
         budget = GROUP_SECONDS if deadline is None else max(0.0, min(GROUP_SECONDS, deadline - time.perf_counter()))
@@ -129,14 +130,28 @@ class Profiler:
                 seconds[name].append(self._once(thunk))
         return {name: tuple(samples) for name, samples in seconds.items()}
 
-    def _hopeless(self, contestants: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
-        """Seconds of a call of each contestant that is not worth more of them."""
+    def _hopeless(self, contestants: Mapping[str, Callable[[], Any]], calls: Mapping[str, Call]) -> dict[str, float]:
+        """Seconds of a call of each contestant that is not worth more of them.
+
+        One that computes more than another, from earlier values, may take as much longer as it likes.
+        """
+        same: dict[Any, list[str]] = {}
+        for name in contestants:
+            same.setdefault(self._work(calls[name]), []).append(name)
+        found: dict[str, float] = {}
         with inference():
-            quickest = {name: self._once(call) for name, call in contestants.items()}
-            for _ in range(TRIES - 1):
-                for name in _behind(quickest):
-                    quickest[name] = min(quickest[name], self._once(contestants[name]))
-        return _behind(quickest)
+            for names in same.values():
+                quickest = {name: self._once(contestants[name]) for name in names}
+                for _ in range(TRIES - 1):
+                    for name in _behind(quickest):
+                        quickest[name] = min(quickest[name], self._once(contestants[name]))
+                found |= _behind(quickest)
+        return found
+
+    def _work(self, call: Call) -> tuple[frozenset[str], tuple[str, ...]]:
+        """What a call makes of which values, in whatever layout."""
+        reads = frozenset(n.removesuffix(LAYOUT_SUFFIX) for n in call.refs() if n in self._values)
+        return reads, tuple(n.removesuffix(LAYOUT_SUFFIX) for n in call.outs)
 
     def _once(self, call: Callable[[], Any]) -> float:
         start = time.perf_counter()

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from tpopt.choose.candidate import Candidate, Price, Value
 from tpopt.ir import Kernel
+
+NOISE: Final = 1.05
+"""What noise can do to the median of a few timings; more than that is the epilogue's (an exact gelu, say)."""
 
 
 def level(candidates: Sequence[Candidate], prices: Mapping[str, Price]) -> dict[str, Price]:
@@ -41,4 +45,4 @@ def _place(candidate: Candidate) -> tuple[str, str, Value] | None:
 def _overlap(own: Price, base: Price) -> bool:
     if own.low is None or base.high is None:
         return False
-    return own.low <= base.high
+    return own.low <= base.high and own.us <= NOISE * base.us
