@@ -62,8 +62,9 @@ class Nest:
 
     ``depth`` leading loops are shared with other stages of the kernel and stand around it. ``order`` are the others,
     outermost first, of which ``parallel`` run in parallel as one; ``sweeps`` names those that run in tiles. ``across``
-    names the reduced iterators that lie in vectors where no loop does. ``cycles`` are those that one core is thought to
-    spend on one row.
+    names the reduced iterators that lie in vectors where no loop does. ``outside`` of the leading loops stand around
+    the blocks of a long sum (0: each tile goes through all of its terms at once). ``cycles`` are those that one core is
+    thought to spend on one row.
     """
 
     work: Work
@@ -73,6 +74,7 @@ class Nest:
     across: Mapping[Iter, Sweep] = field(default_factory=dict)
     parallel: int = 0
     cycles: float = 0.0
+    outside: int = 0
 
     @property
     def vector(self) -> Iter | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 from tpopt.backend.generated.access import Access, depends_on
+from tpopt.backend.generated.blocks import loops_around_blocks
 from tpopt.backend.generated.decisions import Decision, decided
 from tpopt.backend.generated.fuse import fused
 from tpopt.backend.generated.machine import Processor
@@ -72,6 +74,7 @@ def plan_kernel(
         nest = schedule(work, processor, depth=depth, strides=known | steps, packable=packable)
         if decisions:
             nest = decided(nest, decisions[number], reduced_in_vectors(work, processor, known | steps))
+        nest = replace(nest, outside=loops_around_blocks(nest))
         nests.append(nest)
         if nest.vector is not None:
             packs += [_pack(read, nest, f"pack{len(packs) + n}") for n, read in enumerate(sorted(packable, key=str))]

@@ -27,7 +27,10 @@ PARALLEL_CYCLES = 8_000
 TILES_PER_THREAD = 4
 MOST_VALUES = 48
 """Values that a stage without reductions should have in flight: what is waiting lies in registers."""
-STEPS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16)
+STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
+NEAR = ((12 << 10, 0.0), (1 << 18, 1.0))
+"""Bytes of an operand that each of the caches of a core holds, and what it costs to pass over it once more."""
+FAR = 3.0
 _EASY = frozenset(
     "add sub mul neg abs max min and or xor not eq ne lt le gt ge where div sqrt fmax fmin copysign sign isnan".split()
 )
@@ -67,7 +70,7 @@ def schedule(
             steps = prod(s.count for s in sweeps.values())
             across[iterator] = Sweep(sweep.lanes, max(1, min(sweep.count, processor.registers // 2 // steps)))
     sweeps = {i: sweeps[i] for i in loops if i in sweeps}  # steps in the loops' order: registers spill least
-    order = _order(access, loops, way.vector)
+    order = _order(access, loops, way.vector, sweeps)
     cycles = way.cost * prod(extent(i) for i in loops) * _terms(access)
     parallel = _parallel(order, sweeps, cycles, processor) if depth == 0 else 0
     return Nest(work, depth, order, sweeps, across, parallel, cycles)
@@ -188,9 +191,10 @@ def _registers(
     for counts in product(*(_counts(i, sweeps) for i in tiled)):
         number = dict(zip(tiled, counts, strict=True))
         accumulators = prod(counts)
-        if accumulators > most:
+        values = [prod(number[i] for i in moving[r]) for r in summed]
+        if accumulators > most or accumulators + min(values, default=0) + 2 > processor.registers:
             continue
-        loads = sum(prod(number[i] for i in moving[r]) for r in summed)
+        loads = sum(values)
         extra = sum(prod(number[i] for i in moving[r]) for r in apart)
         wasted = prod(
             ceil(extent(i) / (n * _lanes(i, sweeps))) * n * _lanes(i, sweeps) / extent(i) for i, n in number.items()
@@ -212,14 +216,25 @@ def _lanes(iterator: Iter, sweeps: Mapping[Iter, Sweep]) -> int:
     return sweeps[iterator].lanes if iterator in sweeps else 1
 
 
-def _order(access: Access, loops: tuple[Iter, ...], vector: Iter | None) -> tuple[Iter, ...]:
-    """Loops from the outside in: those of the largest operand of a reduction first, so that it streams by once."""
+def _order(
+    access: Access, loops: tuple[Iter, ...], vector: Iter | None, sweeps: Mapping[Iter, Sweep]
+) -> tuple[Iter, ...]:
+    """Loops from the outside in: those of one operand of a reduction first, which streams by once.
+
+    For each of its tiles the others pass by as a whole; it is the operand for which that costs least.
+    """
     outer = [i for i in loops if i is not vector] + ([vector] if vector is not None else [])
     summed = [r for r in access.reads if access.is_summed(r)]
     if len(summed) < 2:
         return tuple(outer)
-    largest = max(summed, key=lambda r: elements(r.tensor))
-    first = depends_on(largest)
+
+    def cost(read: Read) -> tuple[float, int]:
+        tiles = prod(ceil(extent(i) / sweeps.get(i, Sweep()).span) for i in loops if i in depends_on(read))
+        others = [4 * elements(r.tensor) for r in summed if r is not read]
+        again = sum(next((c for most, c in NEAR if size <= most), FAR) * size for size in others)
+        return tiles * again, -elements(read.tensor)
+
+    first = depends_on(min(summed, key=cost))
     return tuple(sorted(outer, key=lambda i: i not in first))
 
 

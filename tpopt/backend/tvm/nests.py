@@ -8,12 +8,14 @@ from math import prod
 
 from tvm import tirx
 
+from tpopt.backend.generated.blocks import the_sum, tiles
 from tpopt.backend.generated.plan import Case, KernelPlan, Nest, Pack, Sweep, dense_strides
 from tpopt.backend.generated.sizes import extent, shape
-from tpopt.backend.tvm.code import INDEX, Code, Number, minimum, scalar, splat
+from tpopt.backend.tvm.code import INDEX, Code, Number, literal, load, minimum, scalar, splat, store
 from tpopt.backend.tvm.elements import STORED, widened
 from tpopt.backend.tvm.operands import Operand, both, tail_mask
 from tpopt.backend.tvm.places import Line
+from tpopt.backend.tvm.summing import Summing, block_runs, loops
 from tpopt.backend.tvm.tiles import Step, Tile
 from tpopt.backend.tvm.values import Context, Evaluator
 from tpopt.ir import Iter, Read, Scalar, Tensor
@@ -70,14 +72,14 @@ class Writer:
 
     @contextmanager
     def _fused(
-        self, loops: Sequence[Iter], sweeps: Mapping[Iter, Sweep], *, parallel: bool
+        self, iterators: Sequence[Iter], sweeps: Mapping[Iter, Sweep], *, parallel: bool
     ) -> Iterator[dict[Iter, Number]]:
         """Tile numbers of several loops that run as one."""
-        trips = [_tiles(i, sweeps.get(i, Sweep())) for i in loops]
+        trips = [-(-extent(i) // sweeps.get(i, Sweep()).span) for i in iterators]
         with self.code.loop("t", prod(trips), parallel=parallel) as flat:
             numbers: dict[Iter, Number] = {}
             rest = flat
-            for iterator, count in reversed(list(zip(loops, trips, strict=True))):
+            for iterator, count in reversed(list(zip(iterators, trips, strict=True))):
                 numbers[iterator], rest = self._split(rest, count)
             yield numbers
 
@@ -91,22 +93,67 @@ class Writer:
 
     def _nest(self, nest: Nest, lines: Mapping[Iter, Line]) -> None:
         """One stage's own loops."""
+        if nest.outside:
+            self._in_blocks(nest)
+            return
+        with self._tiles(nest, nest.order, nest.parallel) as numbers:
+            tile = self._tile(nest, numbers, lines)
+            self._write(nest, Evaluator(self.code, self._operands, self._packs, nest, tile))
+
+    def _in_blocks(self, nest: Nest) -> None:
+        """All tiles through a block of terms of the sum before the next block; the partial sums wait in memory."""
+        total, inner, code = the_sum(nest), nest.order[nest.outside :], self.code
+        assert total is not None
+        vector = nest.vector
+        assert vector is not None
+        lanes = nest.sweeps[vector].lanes
+        free = Evaluator(code, self._operands, self._packs, nest, Tile()).free(total)
+        steps = Tile({}, nest.sweeps, {}, vector).steps(free)
+        size = lanes * len(steps)
+        with self._tiles(nest, nest.order[: nest.outside], nest.parallel) as outer:
+            sums = code.workspace("sums", size * prod(tiles(i, nest) for i in inner), "float32")
+            with code.loop("z", size * prod(tiles(i, nest) for i in inner) // lanes) as z:
+                store(code, sums, z * lanes, literal(0.0, "float32", lanes))
+            with loops(code, block_runs(total)[0], {}) as start, self._tiles(nest, inner, 0) as numbers:
+                evaluator = self._evaluator(nest, {**outer, **numbers})
+                for n, part in enumerate(Summing(evaluator, total, (), steps).block(start)):
+                    at = self._place(nest, inner, numbers, size) + n * lanes
+                    store(code, sums, at, load(sums, at, lanes) + part)
+            with self._tiles(nest, inner, 0) as numbers:
+                evaluator = self._evaluator(nest, {**outer, **numbers})
+                at = self._place(nest, inner, numbers, size)
+                found = {s: code.bind(load(sums, at + n * lanes, lanes)) for n, s in enumerate(steps)}
+                evaluator.put_sums(total, found)
+                self._write(nest, evaluator)
+
+    def _evaluator(self, nest: Nest, numbers: Mapping[Iter, Number]) -> Evaluator:
+        return Evaluator(self.code, self._operands, self._packs, nest, self._tile(nest, numbers, {}))
+
+    def _place(self, nest: Nest, inner: Sequence[Iter], numbers: Mapping[Iter, Number], size: int) -> Number:
+        """Where the partial sums of a tile lie."""
+        place: Number = 0
+        for iterator in inner:
+            place = place * tiles(iterator, nest) + numbers[iterator]
+        return place * size
+
+    @contextmanager
+    def _tiles(self, nest: Nest, order: Sequence[Iter], parallel: int) -> Iterator[dict[Iter, Number]]:
+        """Loops over the tiles of some of a nest's loops, the leading ones in parallel as one; yields their numbers."""
         with ExitStack() as stack:
             numbers: dict[Iter, Number] = {}
-            if nest.parallel:
-                numbers.update(
-                    stack.enter_context(self._fused(nest.order[: nest.parallel], nest.sweeps, parallel=True))
-                )
-            for iterator in nest.order[nest.parallel :]:
-                count = _tiles(iterator, nest.sweeps.get(iterator, Sweep()))
-                numbers[iterator] = stack.enter_context(self.code.loop(iterator.name, count))
-            own = {i: self._line(i, numbers[i], nest) for i in nest.order}
-            vector = nest.vector
-            mask = None
-            if vector is not None and extent(vector) < nest.sweeps[vector].lanes:
-                mask = tail_mask(extent(vector), nest.sweeps[vector].lanes)
-            tile = Tile({**lines, **own}, dict(nest.sweeps), numbers, vector, mask)
-            self._write(nest, tile)
+            if parallel:
+                numbers.update(stack.enter_context(self._fused(order[:parallel], nest.sweeps, parallel=True)))
+            for iterator in order[parallel:]:
+                numbers[iterator] = stack.enter_context(self.code.loop(iterator.name, tiles(iterator, nest)))
+            yield numbers
+
+    def _tile(self, nest: Nest, numbers: Mapping[Iter, Number], lines: Mapping[Iter, Line]) -> Tile:
+        own = {i: self._line(i, numbers[i], nest) for i in nest.order}
+        vector = nest.vector
+        mask = None
+        if vector is not None and extent(vector) < nest.sweeps[vector].lanes:
+            mask = tail_mask(extent(vector), nest.sweeps[vector].lanes)
+        return Tile({**lines, **own}, dict(nest.sweeps), dict(numbers), vector, mask)
 
     def _line(self, iterator: Iter, number: Number, nest: Nest) -> Line:
         """The first point of a tile; the last tile moves back so that it ends where the loop does."""
@@ -119,14 +166,13 @@ class Writer:
         base = minimum(base, size - sweep.span)
         return Line(base if isinstance(base, int) else self.code.bind(base), step)
 
-    def _write(self, nest: Nest, tile: Tile) -> None:
-        evaluator = Evaluator(self.code, self._operands, self._packs, nest, tile)
+    def _write(self, nest: Nest, evaluator: Evaluator) -> None:
         for case in nest.work.cases:
             context = () if case.guard is None else ((case.guard, True),)
             for body in case.bodies:
                 evaluator.evaluate(body, context)
             for out, body in zip(nest.work.outs, case.bodies, strict=True):
-                for step in tile.steps(nest.order):
+                for step in evaluator.tile.steps(nest.order):
                     self._store(evaluator, case, self._operands[out.name], body, step)
 
     def _store(self, evaluator: Evaluator, case: Case, operand: Operand, body: Scalar, step: Step) -> None:
@@ -137,7 +183,3 @@ class Writer:
         value = widened(evaluator.get(body, context, step), lanes)
         mask = both(evaluator.mask(context, step), tile.mask if lanes > 1 else None, lambda m: splat(m, lanes))
         operand.store(self.code, where, value, lanes, mask)
-
-
-def _tiles(iterator: Iter, sweep: Sweep) -> int:
-    return -(-extent(iterator) // sweep.span)

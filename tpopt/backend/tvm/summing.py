@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tvm import tirx
 
-from tpopt.backend.generated.plan import BLOCK, LONG_SUM, Sweep
+from tpopt.backend.generated.blocks import split_sum
+from tpopt.backend.generated.plan import LONG_SUM, Sweep
 from tpopt.backend.generated.sizes import extent
-from tpopt.backend.tvm.code import Expr, lanes_of, literal, load, minimum, store
+from tpopt.backend.tvm.code import Code, Expr, lanes_of, literal, load, minimum, store
 from tpopt.backend.tvm.elements import COMPUTED, Value, choose, to_memory
 from tpopt.backend.tvm.operands import tail_mask
 from tpopt.backend.tvm.places import Line
@@ -35,6 +37,40 @@ class Run:
     step: int = 1
     of: int = 0
     """Trips in all where this loop is one block of them; the last block may be shorter."""
+
+
+def block_runs(base: Reduce) -> tuple[list[Run], list[Run]]:
+    """The loops over blocks of a sum, and those within one."""
+    blocks, within = split_sum(base)
+    outer = [Run(i, -(-extent(i) // each), each) for i, each in blocks]
+    split = dict(blocks)
+    inner = [
+        Run(i, each, 1, extent(i) if extent(i) % each else 0)
+        if n == 0 and split.get(i) == each > 1
+        else Run(i, extent(i))
+        for n, (i, each) in enumerate(within)
+    ]
+    return outer, inner
+
+
+@contextmanager
+def loops(
+    code: Code, runs: Sequence[Run], start: Mapping[Iter, Line], across: Iter | None = None
+) -> Iterator[Mapping[Iter, Line]]:
+    """Loops one in the other; yields where the iterators stand. ``across`` lies in vectors."""
+    lines = dict(start)
+    if not runs:
+        yield lines
+        return
+    run = runs[0]
+    base = lines.get(run.iter, Line.of(0))
+    trips: Any = run.trips
+    if run.of:
+        trips = minimum(run.trips, run.of - base.base)
+    with code.loop(run.iter.name, trips, step=run.step) as value:
+        lines[run.iter] = Line(base.base + value, 1 if run.iter is across else 0, run.step)
+        with loops(code, runs[1:], lines, across) as inside:
+            yield inside
 
 
 class Accumulators:
@@ -97,22 +133,31 @@ class Summing:
 
     def run(self) -> Mapping[Step, Parts]:
         """Writes the loops; returns the result at each step."""
-        evaluator, sweep = self._evaluator, self._sweep
         self._hoist()
-        runs = self._runs()
-        total = Accumulators(evaluator, self._base, len(self._steps) * sweep.count, self._lanes)
+        outer, inner = self._runs()
+        total = self._accumulators()
         total.reset()
-        cut = self._cut(runs)
-        if cut:
-            part = Accumulators(evaluator, self._base, len(self._steps) * sweep.count, self._lanes)
-            with self._loops(runs[:cut], {}) as start:
+        if outer:
+            part = self._accumulators()
+            with loops(self._evaluator.code, outer, {}, self._across) as start:
                 part.reset()
-                self._inner(runs[cut:], start, part)
-                for number in range(len(self._steps) * sweep.count):
+                self._inner(inner, start, part)
+                for number in range(len(self._steps) * self._sweep.count):
                     total.merge(number, part.get(number))
         else:
-            self._inner(runs, {}, total)
+            self._inner(inner, {}, total)
         return {step: self._folded(total, number) for number, step in enumerate(self._steps)}
+
+    def block(self, start: Mapping[Iter, Line]) -> list[Expr]:
+        """One block of a float32 sum from where the loops over blocks stand; the sum at each step."""
+        self._hoist()
+        part = self._accumulators()
+        part.reset()
+        self._inner(self._runs()[1], start, part)
+        return [part.get(number)[0] for number in range(len(self._steps))]
+
+    def _accumulators(self) -> Accumulators:
+        return Accumulators(self._evaluator, self._base, len(self._steps) * self._sweep.count, self._lanes)
 
     def _folded(self, total: Accumulators, number: int) -> Parts:
         count, code = self._sweep.count, self._evaluator.code
@@ -138,58 +183,26 @@ class Summing:
             else:
                 pending += children(term)
 
-    def _runs(self) -> list[Run]:
-        """The loops, outermost first; what lies in vectors is the innermost."""
-        order = [i for i in self._base.iters if i is not self._across]
-        runs = [Run(i, extent(i)) for i in order]
-        if self._across is not None:
-            runs.append(Run(self._across, extent(self._across) // self._sweep.span, self._sweep.span))
-        elif self._base.monoid == "sum" and runs and runs[-1].trips > LONG_SUM:
-            last = runs.pop()
-            blocks = -(-last.trips // BLOCK)
-            runs += [Run(last.iter, blocks, BLOCK), Run(last.iter, BLOCK, 1, last.trips)]
-        return runs
-
-    def _cut(self, runs: Sequence[Run]) -> int:
-        """How many outer loops surround a block of the sum; 0 where it is short enough as one."""
-        total = 1
-        for run in runs:
-            total *= run.trips
-        if self._base.monoid != "sum" or total <= LONG_SUM or not self._dtypes[0].is_float:
-            return 0
-        inside, cut = 1, len(runs)
-        while cut > 1 and inside * runs[cut - 1].trips <= BLOCK:
-            cut -= 1
-            inside *= runs[cut].trips
-        return min(cut, len(runs) - 1)
-
-    @contextmanager
-    def _loops(self, runs: Sequence[Run], start: Mapping[Iter, Line]) -> Iterator[Mapping[Iter, Line]]:
-        lines = dict(start)
-        if not runs:
-            yield lines
-            return
-        run = runs[0]
-        base = lines.get(run.iter, Line.of(0))
-        trips: Any = run.trips
-        if run.of:
-            trips = minimum(run.trips, run.of - base.base)
-        with self._evaluator.code.loop(run.iter.name, trips, step=run.step) as value:
-            step = 1 if run.iter is self._across else 0
-            lines[run.iter] = Line(base.base + value, step, run.step)
-            with self._loops(runs[1:], lines) as inside:
-                yield inside
+    def _runs(self) -> tuple[list[Run], list[Run]]:
+        """The loops over blocks, and those within one, outermost first; what lies in vectors is the innermost."""
+        if self._across is None:
+            blocked = self._base.monoid == "sum" and self._dtypes[0].is_float
+            return block_runs(self._base) if blocked else ([], [Run(i, extent(i)) for i in self._base.iters])
+        runs = [Run(i, extent(i)) for i in self._base.iters if i is not self._across]
+        runs.append(Run(self._across, extent(self._across) // self._sweep.span, self._sweep.span))
+        long = prod(r.trips for r in runs) > LONG_SUM and self._base.monoid == "sum" and self._dtypes[0].is_float
+        return (runs[:-1], runs[-1:]) if long else ([], runs)
 
     def _inner(self, runs: Sequence[Run], start: Mapping[Iter, Line], into: Accumulators) -> None:
         """The loops that add terms to accumulators, and what is left over of the one in vectors."""
         if self._across is None:
-            with self._loops(runs, start) as lines:
+            with loops(self._evaluator.code, runs, start) as lines:
                 self._add(lines, into, 1, None)
             return
         *outer, last = runs
-        with self._loops(outer, start) as lines:
+        with loops(self._evaluator.code, outer, start, self._across) as lines:
             if last.trips:
-                with self._loops([last], lines) as inside:
+                with loops(self._evaluator.code, [last], lines, self._across) as inside:
                     self._add(inside, into, self._sweep.count, None)
             done, lanes = last.trips * self._sweep.span, self._sweep.lanes
             while done < extent(last.iter):

@@ -92,6 +92,11 @@ class Evaluator:
         assert found is not None, f"{term} was not evaluated"
         return found
 
+    def put_sums(self, base: Reduce, sums: Mapping[Step, Value]) -> None:
+        """Values of a reduction that was computed elsewhere."""
+        for step, value in sums.items():
+            self._put(base, (), step, (value,))
+
     def _find(self, term: Scalar | Guard | Lookup, context: Context, at: Step) -> Value | None:
         key = (shared(term) if isinstance(term, Reduce) else term, context, at)
         for memo in reversed(self._memo):
