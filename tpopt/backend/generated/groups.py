@@ -46,6 +46,7 @@ def groups(program: Program) -> Iterator[Group]:
         if not isinstance(stage, Compute) or not stage_reads(stage):
             continue
         offered: dict[tuple[Compute, ...], None] = {(stage,): None}
+        offered[grower.grown(stage, 1, fed=False)] = None
         for contractions in (0, 1, MOST_STAGES):
             offered[grower.grown(stage, contractions)] = None
         for members in offered:
@@ -68,13 +69,18 @@ class _Grower:
                 self._makers.update(dict.fromkeys(stage.outs, stage))
             self._all.update(dict.fromkeys(stage.outs, stage))
 
-    def grown(self, last: Compute, contractions: int) -> tuple[Compute, ...]:
-        """The largest group that ends with a stage and has at most so many sums of products, its own not counted."""
+    def grown(self, last: Compute, contractions: int, *, fed: bool = True) -> tuple[Compute, ...]:
+        """The largest group that ends with a stage and has at most so many sums of products, its own not counted.
+
+        Without ``fed``, sums of products read what is there: what they are computed from would be computed anew for
+        each of their terms, and what follows them is often all that is worth taking in.
+        """
         members, turned_down = [last], set()
         while len(members) < MOST_STAGES:
             sources = [
                 self._makers[t]
                 for s in members
+                if fed or not is_contraction(s)
                 for t in stage_reads(s)
                 if t in self._makers and self._makers[t] not in members and self._makers[t] not in turned_down
             ]
