@@ -6,7 +6,7 @@ import torch
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call, Ref
 from tpopt.backend.operators import function, inference, out_function, returns_one_tensor
-from tpopt.errors import InvalidProgram
+from tpopt.errors import InvalidProgram, KernelUnsupported
 from tpopt.ir import Compute, DType, Kernel, Opaque, Symbol, Tensor, index, iters
 from tpopt.ir.stages import Attribute
 
@@ -124,3 +124,11 @@ def test_what_was_packed_for_candidates_that_lost_is_forgotten():
     assert 0 < binder.packed_bytes < both
     assert binder.bind(stages[0], {}).args[1] is packed[0]
     assert binder.bind(stages[1], {}).args[1] is not packed[1]
+
+
+def test_what_a_library_does_not_pack_for_this_processor_is_refused():
+    def build() -> None:
+        raise RuntimeError("bf16 path needs the cpu support\nException raised from reorder")
+
+    with pytest.raises(KernelUnsupported, match="^bf16 path needs the cpu support$"):
+        Binder({}).packed(("linear",), build)

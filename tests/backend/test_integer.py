@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
+from support.processor import exact_integers
 from support.small import Residual
 from torch import nn
 
@@ -76,6 +77,7 @@ SIZES = {"a": 3, "b": 5, "k": 7, "n": 11, "m": 13}
 EQUATIONS = ["ak,kn->an", "ka,nk->na", "akb,kn->abn", "abk,knm->abnm", "abk,mnk->abnm", "abk,nkm->nabm", "abk,bkn->an"]
 
 
+@exact_integers
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_every_order_of_the_axes_has_its_scales_where_they_belong(equation: str):
     x, w = equation.partition("->")[0].split(",")
@@ -113,6 +115,7 @@ def drawn(tensor: Tensor) -> torch.Tensor:
     return codes if tensor.dtype is DType.U8 else torch.randn(shape).to(torch_dtype(tensor.dtype))
 
 
+@exact_integers
 @pytest.mark.parametrize("name", MODELS)
 def test_integers_compute_what_their_algebra_says(name: str):
     found, weights = offered(*MODELS[name])
@@ -170,3 +173,10 @@ def test_a_tensor_without_samples_has_no_codes():
     found = trace(model, (torch.randn(5, 24),))
     form = registry().parse("default").run(found.algebra, Trace())
     assert not integer(gather(found.original, [form], kernels="library", storages=[Quantized([form], lambda _: [])]))
+
+
+def test_where_sums_saturate_no_integers_are_offered(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tpopt.choose.integer.integers_are_exact", lambda: False)
+    found, _ = offered(*MODELS["linear"])
+    assert integer(found) == []
+    assert any("saturate at 16 bits" in r.reason for r in found.refused if r.name.endswith(".i8"))

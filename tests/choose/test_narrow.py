@@ -21,6 +21,12 @@ from tpopt.rewrite import Numerics, Trace, registry
 NET = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 8)).eval()
 
 
+@pytest.fixture(autouse=True)
+def _has_narrow_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is offered is the same on every processor; nothing runs here."""
+    monkeypatch.setattr("tpopt.choose.narrow.narrow_products", lambda: True)
+
+
 def offered() -> tuple[Traced, Program, Candidates, Storage]:
     found = trace(NET, (torch.randn(16, 32),))
     form = registry().parse("default").run(found.algebra, Trace())
@@ -124,3 +130,12 @@ def test_an_excluded_module_keeps_its_type():
     names = {c.name for c in found.admitted if c.kind == "onednn" and c.name.endswith(".bf16")}
     assert any(n.startswith("linear:") for n in names)
     assert not any("linear_1" in n for n in names)
+
+
+def test_without_bf16_products_no_library_kernel_has_a_twin(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tpopt.choose.narrow.narrow_products", lambda: False)
+    _, _, found, _ = offered()
+    assert not [c for c in found.admitted if c.name.endswith(".bf16") and c.kind == "onednn"]
+    assert {r.reason for r in found.refused if r.name.endswith(".bf16")} == {
+        "oneDNN has no products of bf16 numbers on this processor"
+    }

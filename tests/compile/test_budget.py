@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.processor import bf16_products
 from support.small import Block, Residual
 from torch import nn
 
@@ -85,6 +86,7 @@ def test_a_budget_below_what_bf16_loses_leaves_the_exact_plan(most: float, compi
     assert not [r for r in tried if r.status == "admitted" and (r.measured_error or 1.0) > most]
 
 
+@bf16_products
 def test_a_metric_bounds_the_drop(compiled: Callable[..., Any]):
     seen: list[Callable[..., Any]] = []
 
@@ -101,6 +103,7 @@ def test_a_metric_bounds_the_drop(compiled: Callable[..., Any]):
     assert all(r.drop is not None and r.drop > 1e-4 for r in fast.report.pareto if r.status == "refused")
 
 
+@bf16_products
 def test_the_default_metric_is_agreement_with_the_labels(compiled: Callable[..., Any]):
     labelled = [(torch.randn(64, 256), torch.randint(10, (64,))) for _ in range(2)]
     fast = compiled(
@@ -159,12 +162,14 @@ def test_a_planted_rank_is_found_within_the_budget(compiled: Callable[..., Any])
     assert row.weights_bytes <= 0.3 * sum(p.numel() * 4 for p in model.parameters())
 
 
+@bf16_products
 def test_half_of_the_bytes_are_kept_with_the_least_error(compiled: Callable[..., Any]):
     fast = compiled(WIDE, X, choice="measured", kernels="library", budget="weights<=0.51x")
     assert error(WIDE, fast, X) <= 1e-2
     assert fast.report.pareto[-1].weights_bytes <= 0.51 * sum(p.numel() * 4 for p in WIDE.parameters())
 
 
+@bf16_products
 def test_what_is_not_feasible_names_the_nearest_value(compiled: Callable[..., Any]):
     with pytest.raises(LimitExceeded, match=r"weights_bytes=[\d,]+"):
         compiled(WIDE, X, choice="measured", kernels="library", budget="weights<=0.001x,error<=1e-2")
@@ -172,6 +177,7 @@ def test_what_is_not_feasible_names_the_nearest_value(compiled: Callable[..., An
         compiled(WIDE, X, choice="measured", kernels="library", gate=True, budget="latency<=0.000001ms")
 
 
+@bf16_products
 def test_under_a_bound_on_time_the_smallest_is_sought(compiled: Callable[..., Any]):
     fast = compiled(WIDE, X, choice="measured", kernels="library", gate=True, budget="latency<=1000ms,error<=2e-2")
     own = [r.weights_bytes for r in fast.report.pareto if r.status == "admitted" and r.weights_bytes is not None]
@@ -180,6 +186,7 @@ def test_under_a_bound_on_time_the_smallest_is_sought(compiled: Callable[..., An
     assert error(WIDE, fast, X) <= 2e-2
 
 
+@bf16_products
 def test_batches_of_other_shapes_run_the_original_while_the_metric_is_measured(compiled: Callable[..., Any]):
     seen: list[int] = []
 
@@ -222,6 +229,7 @@ def test_buffers_are_bounded_by_a_share_of_the_originals(compiled: Callable[...,
         compiled(WIDE, X, budget="peak<=0.01x", **options)
 
 
+@bf16_products
 @pytest.mark.parametrize("kernels", ["library", "all"])
 def test_a_result_that_is_computed_with_further(kernels: str, compiled: Callable[..., Any]):
     model = Several().eval()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.processor import exact_integers
 from torch import nn
 
 import tpopt
@@ -40,6 +41,7 @@ def integer(fast: tpopt.CompiledModel) -> list[Kernel]:
     return [s for s in stages if isinstance(s, Kernel) and ".integer_" in s.implementation]
 
 
+@exact_integers
 @pytest.mark.parametrize("kernels", ["library", "all"])
 @pytest.mark.parametrize("name", CASES)
 def test_weights_of_a_byte_multiply_codes_and_the_error_holds_on_other_data(
@@ -61,6 +63,7 @@ def test_weights_of_a_byte_multiply_codes_and_the_error_holds_on_other_data(
     assert torch.equal(tpopt.load(tmp_path / "m.tpg")(x), fast(x))
 
 
+@exact_integers
 def test_what_runs_is_stored_as_the_plan_says(compiled: Callable[..., Any]):
     x, *others = batches((64, 256), 3)
     fast = compiled(LAYERS, x, choice="measured", kernels="library", budget=BUDGET, calibration=others, effort=10)
@@ -82,6 +85,7 @@ def running_values(fast: tpopt.CompiledModel, x: torch.Tensor) -> dict[str, torc
     return special.bind(sizes).values([x])
 
 
+@exact_integers
 def test_without_calibration_data_nothing_is_stored_in_codes(compiled: Callable[..., Any]):
     x = batches((64, 256), 1)[0]
     options = {"choice": "measured", "kernels": "library", "effort": 10}

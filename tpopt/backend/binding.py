@@ -10,7 +10,7 @@ import torch
 
 from tpopt.backend.call import Call, Ref
 from tpopt.backend.operators import function, out_function, returns_one_tensor
-from tpopt.errors import InvalidProgram
+from tpopt.errors import InvalidProgram, KernelUnsupported
 from tpopt.ir import Kernel, Opaque, Stage, Tensor
 from tpopt.ir.aten import decode, flatten_outputs
 from tpopt.ir.stages import Attribute
@@ -35,10 +35,16 @@ class Binder:
         self._asked: dict[tuple[Any, ...], None] = {}
 
     def packed(self, key: tuple[Any, ...], build: Callable[[], Any]) -> Any:
-        """What ``build`` returned the first time this key was asked for."""
+        """What ``build`` returned the first time this key was asked for.
+
+        Raises :class:`KernelUnsupported` with what a library says that does not pack for this processor.
+        """
         self._asked[key] = None
         if key not in self._packed:
-            self._packed[key] = build()
+            try:
+                self._packed[key] = build()
+            except RuntimeError as error:
+                raise KernelUnsupported(str(error).partition("\n")[0]) from error
         return self._packed[key]
 
     def keep_only(self, stages: Iterable[Stage], sizes: Mapping[str, int]) -> None:

@@ -12,7 +12,7 @@ import torch
 from tpopt.backend.operators import function, inference
 from tpopt.cost_models.roofline import Balance
 from tpopt.measure import Stopwatch, bootstrap_median, interleave
-from tpopt.store.records import Record, Records, fingerprint
+from tpopt.store.records import Record, Records, cpu_flags, fingerprint
 
 GEMM_SIDE: Final = 768
 """A product of square matrices of this side is near the peak of a core and takes some milliseconds."""
@@ -26,6 +26,22 @@ BALANCE_SECONDS: Final = 0.5
 """No round of the probes begins later than this; three always do (measured: 0.2 s on two cores, 0.3 s on one)."""
 OWN_SHARE: Final = 0.9
 """Part of its threads' time that a process gets at least on idle cores (measured: 0.99; 0.5 beside one like it)."""
+
+EXACT_INTEGERS: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"})
+"""What a processor needs one of (Linux's names) to sum products of bytes in 32 bits."""
+
+
+def integers_are_exact() -> bool:
+    """Whether products of codes and weights of a byte are summed as they are: older instructions saturate at 16 bits.
+
+    Source: oneDNN developer guide, "Nuances of int8 computations".
+    """
+    return bool(cpu_flags() & EXACT_INTEGERS)
+
+
+def narrow_products() -> bool:
+    """Whether oneDNN multiplies bf16 numbers on this processor."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - what torch's own compiler asks
 
 
 def synchronizer(device: torch.device) -> Callable[[], None]:

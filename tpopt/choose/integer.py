@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from tpopt.backend.library.linear import row_count
+from tpopt.backend.machine import integers_are_exact
 from tpopt.choose.candidate import Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
 from tpopt.ir import Compute, Kernel, Tensor
@@ -24,6 +25,7 @@ TWINS: Final = MappingProxyType(
     {"onednn.linear": "onednn.integer_linear", "onednn.convolution": "onednn.integer_convolution"}
 )
 """Library kernels that have a twin on integers."""
+SATURATES: Final = "sums of products of bytes saturate at 16 bits on this processor, which has no VNNI"
 WEIGHT_ONLY: Final = "aten"
 """The kind of torch's own product of bf16 values with weights of a byte."""
 CODES_AT_ONCE: Final = 16
@@ -37,6 +39,9 @@ def integer_twins(found: Candidates, storage: Quantized, narrower: Sequence[Stor
     for candidate in list(found.admitted):
         stage = candidate.stage
         if not isinstance(stage, Kernel) or stage.implementation not in TWINS or not _is_plain(stage, storage):
+            continue
+        if not integers_are_exact():
+            found.refuse(f"{candidate.name}.i8", candidate.kind, candidate.covers, SATURATES)
             continue
         for target in _targets(stage.outs[0], storage, narrower):
             twin = _twin(candidate, stage, storage, target)

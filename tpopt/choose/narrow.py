@@ -13,6 +13,7 @@ from typing import Final
 
 from tpopt.backend.generated.candidates import KIND as GENERATED
 from tpopt.backend.generated.candidates import converting
+from tpopt.backend.machine import narrow_products
 from tpopt.choose.candidate import ROW, Candidate, Candidates, Value
 from tpopt.choose.keys import kernel_key
 from tpopt.ir import Kernel, Program, Tensor
@@ -22,6 +23,8 @@ from tpopt.passes.precision.storage import Storage
 from tpopt.rewrite.numerics import Numerics
 
 CONVERT: Final = "convert"
+ONEDNN: Final = "onednn"
+NO_PRODUCTS: Final = "oneDNN has no products of bf16 numbers on this processor"
 _NO_TWIN: Final = frozenset({GENERATED, "layout", "mkl", "original", "torch"})
 """Kinds whose kernels are made for one program, are none of a library, or know one type (MKL's packed product)."""
 
@@ -30,6 +33,9 @@ def twins(found: Candidates, storage: Storage) -> None:
     """Adds the twin of every library kernel that computes something narrow."""
     for candidate in list(found.admitted):
         if candidate.kind in _NO_TWIN or not isinstance(candidate.stage, Kernel):
+            continue
+        if candidate.kind == ONEDNN and not narrow_products():
+            found.refuse(f"{candidate.name}.{storage.dtype}", candidate.kind, candidate.covers, NO_PRODUCTS)
             continue
         stage = storage.kernel(candidate.stage)
         if stage is None or any(o in candidate.stage.outs for o in stage.outs):

@@ -30,14 +30,14 @@ LEAST_BLOCK: Final = 64
 """Terms of a block, so that loading and storing the sums costs little."""
 
 
-def split_sum(reduce: Reduce) -> tuple[list[tuple[Iter, int]], list[tuple[Iter, int]]]:
+def split_sum(reduce: Reduce, longest: int = LONG_SUM) -> tuple[list[tuple[Iter, int]], list[tuple[Iter, int]]]:
     """The loops over blocks of a sum and those within one, each with the terms of one step and of one block.
 
-    No loops over blocks where the sum is short.
+    No loops over blocks where the sum has ``longest`` terms at most.
     """
     sizes = [(i, extent(i)) for i in reduce.iters]
     whole = [(i, 1) for i, _ in sizes]
-    if prod(n for _, n in sizes) <= LONG_SUM:
+    if prod(n for _, n in sizes) <= longest:
         return [], whole
     inside, cut = 1, len(sizes)
     while inside * sizes[cut - 1][1] <= BLOCK:
@@ -75,7 +75,7 @@ def loops_around_blocks(nest: Nest) -> int:
     total = the_sum(nest)
     if total is None or nest.depth or nest.vector is None:
         return 0
-    blocks, within = split_sum(total)
+    blocks, within = split_sum(total, BLOCK)
     size = prod(each for _, each in within[:1]) * prod(extent(i) for i, _ in within[1:])
     if not blocks or size < LEAST_BLOCK:
         return 0

@@ -25,6 +25,8 @@ FUNCTION_CYCLES = 8.0
 PARALLEL_CYCLES = 8_000
 """Work from which a second thread pays for waking it, measured with pointwise kernels: at half of it both are even."""
 TILES_PER_THREAD = 4
+EVEN = 1.05
+"""What the last round of tiles may leave idle, where there are fewer than that: larger tasks read less twice."""
 MOST_VALUES = 48
 """Values that a stage without reductions should have in flight: what is waiting lies in registers."""
 STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
@@ -245,6 +247,8 @@ def _parallel(order: tuple[Iter, ...], sweeps: Mapping[Iter, Sweep], cycles: flo
     total = 1
     for number, iterator in enumerate(order, 1):
         total *= ceil(extent(iterator) / sweeps.get(iterator, Sweep()).span)
-        if total >= TILES_PER_THREAD * processor.threads:
+        rounds = ceil(total / processor.threads)
+        even = rounds > 1 and rounds * processor.threads <= EVEN * total
+        if total >= TILES_PER_THREAD * processor.threads or even:
             return number
     return len(order) if total > 1 else 0

@@ -9,7 +9,7 @@ from math import prod
 from tvm import tirx
 
 from tpopt.backend.generated.blocks import the_sum, tiles
-from tpopt.backend.generated.plan import Case, KernelPlan, Nest, Pack, Sweep, dense_strides
+from tpopt.backend.generated.plan import BLOCK, Case, KernelPlan, Nest, Pack, Sweep, dense_strides
 from tpopt.backend.generated.sizes import extent, shape
 from tpopt.backend.tvm.code import INDEX, Code, Number, literal, load, minimum, scalar, splat, store
 from tpopt.backend.tvm.elements import STORED, widened
@@ -107,6 +107,7 @@ class Writer:
         vector = nest.vector
         assert vector is not None
         lanes = nest.sweeps[vector].lanes
+        blocks, within = block_runs(total, BLOCK)
         free = Evaluator(code, self._operands, self._packs, nest, Tile()).free(total)
         steps = Tile({}, nest.sweeps, {}, vector).steps(free)
         size = lanes * len(steps)
@@ -114,9 +115,9 @@ class Writer:
             sums = code.workspace("sums", size * prod(tiles(i, nest) for i in inner), "float32")
             with code.loop("z", size * prod(tiles(i, nest) for i in inner) // lanes) as z:
                 store(code, sums, z * lanes, literal(0.0, "float32", lanes))
-            with loops(code, block_runs(total)[0], {}) as start, self._tiles(nest, inner, 0) as numbers:
+            with loops(code, blocks, {}) as start, self._tiles(nest, inner, 0) as numbers:
                 evaluator = self._evaluator(nest, {**outer, **numbers})
-                for n, part in enumerate(Summing(evaluator, total, (), steps).block(start)):
+                for n, part in enumerate(Summing(evaluator, total, (), steps).block(within, start)):
                     at = self._place(nest, inner, numbers, size) + n * lanes
                     store(code, sums, at, load(sums, at, lanes) + part)
             with self._tiles(nest, inner, 0) as numbers:

@@ -39,9 +39,9 @@ class Run:
     """Trips in all where this loop is one block of them; the last block may be shorter."""
 
 
-def block_runs(base: Reduce) -> tuple[list[Run], list[Run]]:
-    """The loops over blocks of a sum, and those within one."""
-    blocks, within = split_sum(base)
+def block_runs(base: Reduce, longest: int = LONG_SUM) -> tuple[list[Run], list[Run]]:
+    """The loops over blocks of a sum, and those within one; only the latter for ``longest`` terms at most."""
+    blocks, within = split_sum(base, longest)
     outer = [Run(i, -(-extent(i) // each), each) for i, each in blocks]
     split = dict(blocks)
     inner = [
@@ -148,12 +148,12 @@ class Summing:
             self._inner(inner, {}, total)
         return {step: self._folded(total, number) for number, step in enumerate(self._steps)}
 
-    def block(self, start: Mapping[Iter, Line]) -> list[Expr]:
+    def block(self, runs: Sequence[Run], start: Mapping[Iter, Line]) -> list[Expr]:
         """One block of a float32 sum from where the loops over blocks stand; the sum at each step."""
         self._hoist()
         part = self._accumulators()
         part.reset()
-        self._inner(self._runs()[1], start, part)
+        self._inner(runs, start, part)
         return [part.get(number)[0] for number in range(len(self._steps))]
 
     def _accumulators(self) -> Accumulators:
