@@ -130,5 +130,5 @@ def test_what_a_library_does_not_pack_for_this_processor_is_refused():
     def build() -> None:
         raise RuntimeError("bf16 path needs the cpu support\nException raised from reorder")
 
-    with pytest.raises(KernelUnsupported, match="^bf16 path needs the cpu support$"):
+    with pytest.raises(KernelUnsupported, match=r"^bf16 path needs the cpu support$"):
         Binder({}).packed(("linear",), build)
