@@ -8,7 +8,7 @@ import pytest
 from support.cli import Run
 
 COMMANDS = """
-    optimize explain run inspect verify bisect repro report bench derive replay remat pack assign
+    optimize explain profile run inspect verify bisect repro report bench derive replay remat pack assign
     coverage passes doctor tune cost cache
 """.split()
 COST = [f"cost {name}" for name in ("collect", "train", "evaluate", "transfer")]

@@ -24,7 +24,7 @@ def loaded_by(statement: str) -> set[str]:
 def test_the_public_names_are_these():
     assert tpopt.__all__ == [
         "Budget", "CompiledModel", "CompiledStep", "Options", "Report", "__version__",
-        "compile", "compile_step", "errors", "load",
+        "compile", "compile_step", "errors", "load", "profile",
     ]  # fmt: skip
 
 
