@@ -24,6 +24,10 @@ Mode: TypeAlias = Literal["free", "fixed", "order", "moccasin"]
 BOUND_PART: Final = 0.1
 PROOF_PART: Final = 0.5
 """Parts of the time for the bound of a fixed order, and for its proof where the graph is small."""
+LONGEST: Final = 2
+"""Steps for each node that a schedule may have from which annealing goes on: annealers hold that many, and moves."""
+INPUT_ORDER_PART: Final = 0.25
+"""Part of the time for the program of the input order, where the order is free."""
 ORDER_PART: Final = 0.15
 """Part of the moves that look for an order without repetitions, where those may be used as well."""
 
@@ -84,6 +88,7 @@ def rematerialize(
                 step()
     except KeyboardInterrupt:
         run.tell("interrupted", 1.0)
+    run.keep(run.waiting)
     return schedule_of(
         graph, budget, run.best, lower_bound=run.lower_bound, exhausted=run.exhausted, seconds=run.clock.elapsed
     )
@@ -111,6 +116,8 @@ class _Run:
     def __post_init__(self) -> None:
         self.best: tuple[int, ...] = self.graph.order
         self.lower_bound = self.graph.duration
+        self.waiting: list[tuple[int, ...]] = []
+        """Schedules that nothing goes on from."""
         self.exhausted = False
         """Whether it is proved that nothing is better than ``best``, or that nothing fits."""
 
@@ -129,6 +136,14 @@ class _Run:
     def keep(self, sequences: Sequence[Sequence[int]]) -> None:
         """Keeps the best of the best so far and others."""
         self.best = best_of(self.graph, self.budget, [self.best, *sequences])
+
+    def adopt(self, sequence: Sequence[int] | None) -> None:
+        """Keeps what a constraint program found; one that is too long to anneal waits until the end."""
+        before = self.best
+        self.keep([] if sequence is None else [sequence])
+        if not self.finished and len(self.best) > LONGEST * len(self.graph.sizes):
+            self.waiting.append(self.best)
+            self.best = before
 
     def orders(self) -> None:
         """Orders without repetitions, by simple rules."""
@@ -162,6 +177,7 @@ class _Run:
         """Annealing until the moves or the time are used up; after its first round, the proof where one is in reach."""
         if self.factory is None:
             self.prove()
+            self.input_order()
             return
         search, mode = self.search, self.search.mode
         annealing = Annealing(
@@ -179,6 +195,7 @@ class _Run:
                     self.keep([annealing.round(self.best, self.budget, count)])
                 if k == 1 and not self.finished:
                     self.prove()
+                    self.input_order()
         finally:
             annealing.close()
         if mode == "free" and self.search.moves is not None:
@@ -211,13 +228,23 @@ class _Run:
                 lowest = annealing.lowest_peak(lowest, self.budget, count)
             self.keep([lowest])
 
-    @property
-    def _small(self) -> bool:
-        return self.search.mode == "fixed" and repetitions(self.graph, MOST_REPETITIONS)
+    def input_order(self) -> None:
+        """The constraint program of the input order, for a search that may leave it: it is often hard to beat.
+
+        A search that counts moves does without, so that it depends on nothing else.
+        """
+        if self.search.mode != "free" or self.search.moves is not None or self.clock.left <= 0:
+            return
+        if not repetitions(self.graph, MOST_REPETITIONS):
+            return
+        self.tell("solving the input order", self.clock.part)
+        seconds, workers = INPUT_ORDER_PART * self.search.seconds, self.search.threads
+        found = solve_fixed(self.graph, self.budget, self.graph.order, seconds, workers=workers)
+        self.adopt(found.sequence)
 
     def prove(self) -> None:
         """The constraint program of a fixed order, where the graph is small enough."""
-        if not self._small or self.clock.left <= 0:
+        if self.search.mode != "fixed" or self.clock.left <= 0 or not repetitions(self.graph, MOST_REPETITIONS):
             return
         self.tell("proving", self.clock.part)
         seconds = PROOF_PART * self.search.seconds
@@ -231,5 +258,4 @@ class _Run:
         )
         self.lower_bound = max(self.lower_bound, found.bound)
         self.exhausted = found.infeasible
-        if found.sequence is not None:
-            self.keep([found.sequence])
+        self.adopt(found.sequence)

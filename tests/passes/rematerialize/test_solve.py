@@ -77,6 +77,21 @@ def test_without_an_annealer_the_constraint_program_answers():
     assert rematerialize(CHAIN, 12, Search("fixed", 10)).status == "optimal"
 
 
+def test_a_free_order_is_never_worse_than_the_input_order():
+    fixed = rematerialize(CHAIN, 8, Search("fixed", 10))
+    free = rematerialize(CHAIN, 8, Search("free", 4))
+    assert fixed.status == "optimal"
+    assert free.peak <= 8
+    assert free.extra_time_percent <= fixed.extra_time_percent
+
+
+def test_a_schedule_may_be_too_long_to_anneal():
+    chain = training_chain(24)
+    found = rematerialize(chain, chain.structural_bound, Search("free", 6), annealer=NativeAnnealer)
+    assert found.peak == chain.structural_bound
+    assert len(found.sequence) > 5 * len(chain.sizes)
+
+
 def test_large_sizes_are_rounded_up_to_a_unit():
     scaled = Scaled.of(ComputationGraph.of([3 << 40, (1 << 40) + 1], [1, 1], [[], [0]]))
     assert scaled.unit * scaled.arrays.sizes[1] > 1 << 40
