@@ -63,7 +63,7 @@ def step(case: Case, run: Callable[..., Any], seed: int = 7) -> torch.Tensor:
 
 @pytest.mark.parametrize("budget", [1.0, 0.85])
 @pytest.mark.parametrize("name", CASES)
-def test_gradients_are_those_of_the_traced_operators_bit_for_bit(name: str, budget: float, counted: list[LiveBytes]):
+def test_gradients_are_those_of_the_traced_operators_bit_for_bit(name: str, budget: float):
     torch.manual_seed(0)
     case = CASES[name]()
     plain = copy.deepcopy(case[0])
@@ -90,6 +90,7 @@ def test_what_is_alive_while_the_graphs_run_is_what_was_planned(name: str, count
         step(case, run)
         (report,) = reports
         assert counted[0].peak <= report.planned_peak <= report.budget <= budget * report.eager_peak
+        assert counted[0].peak >= 0.8 * report.planned_peak  # results of the forward go when the caller lets them
         counted.clear()
         torch._dynamo.reset()
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from tpopt._compile.effort import opaque_macs
-from tpopt.backend.machine import machine_fingerprint, measured_balance, measured_bandwidths, synchronizer
+from tpopt.backend.machine import known_balance, machine_fingerprint, measured_bandwidths, synchronizer
 from tpopt.backend.operators import inference
 from tpopt.backend.plan import Step
+from tpopt.backend.profile import CACHED
 from tpopt.cost_models.roofline import Balance
 from tpopt.errors import UnsupportedModel, UsageError
 from tpopt.ir import DType, Kernel, Opaque, Stage, Tensor
@@ -33,8 +34,8 @@ from tpopt.store.records import Records
 
 ROUNDS: Final = 25
 SETTLE_S: Final = 0.002
-LARGE: Final = 1 << 22
-"""Bytes of constants that stay in the caches from one call to the next, at most."""
+PLAIN: Final = frozenset({DType.F32, DType.I64, DType.I32, DType.BOOL})
+"""Types of what a kernel reads and makes whose arithmetic is that of the roofline."""
 
 
 def profile(
@@ -51,7 +52,7 @@ def profile(
 
     A kernel's roofline is the longest of three: the multiply-adds of the chosen algorithm at the speed of a large
     float32 product, its bytes at the speed of a copy of as many bytes (of constants, where the model has more of them
-    than the caches hold: from memory), and one call. Kernels that compute in fewer bits have none. Source: Williams,
+    than the caches hold: from memory), and one call. Kernels on other numbers than float32 have none. Source: Williams,
     Waterman, Patterson, "Roofline: an insightful visual performance model", CACM 2009.
 
     Raises:
@@ -75,10 +76,11 @@ def profile(
         device = ready.chosen.guard.device
         whole, stamps = _timed(ready.executable, bound, inputs, rounds, device)
     kept = Records(records, machine_fingerprint(device))
-    machine = _Machine(measured_balance(device, kept), measured_bandwidths(device, kept))
+    balance, bandwidths = known_balance(device, kept), measured_bandwidths(device, kept)
+    machine = _Machine(balance, bandwidths) if balance is not None and bandwidths else None
     constants = {n: t.nbytes for n, t in ready.chosen.binder.weights.items() if t.layout is torch.strided}
     steps = ready.chosen.plan.steps
-    streams = sum(constants.get(n, 0) for n in {t.name for s in steps for t in stage_reads(s.stage)}) > LARGE
+    streams = sum(constants.get(n, 0) for n in {t.name for s in steps for t in stage_reads(s.stage)}) > CACHED
     rows = tuple(
         _row(step, times, machine, ready.sizes, frozenset(constants) if streams else frozenset(), compiled.report)
         for step, times in zip(steps, np.diff(stamps, axis=1).T / 1e3, strict=True)
@@ -88,7 +90,8 @@ def profile(
     begins = (typical - typical[0]).tolist()
     return Profile(
         steps=rows, call_us=middle.median, low=middle.low, high=middle.high, rounds=rounds,
-        threads=torch.get_num_threads(), machine=machine.figures(), spans=tuple(pairwise(begins)),
+        threads=torch.get_num_threads(), machine={} if machine is None else machine.figures(),
+        spans=tuple(pairwise(begins)),
     )  # fmt: skip
 
 
@@ -122,17 +125,12 @@ def _timed(
 
 @dataclass(frozen=True)
 class _Machine:
-    """What the roofline rests on: ``bandwidths`` are bytes a microsecond by the bytes that are moved.
-
-    There are none where the machine was not ours to measure.
-    """
+    """What the roofline rests on: ``bandwidths`` are bytes a microsecond by the bytes that are moved."""
 
     balance: Balance
     bandwidths: Mapping[int, float]
 
     def figures(self) -> dict[str, float]:
-        if not self.bandwidths:
-            return {}
         memory, balance = self.bandwidths[max(self.bandwidths)], self.balance
         return {"gmacs_per_s": balance.macs_per_us / 1e3, "gbytes_per_s": memory / 1e3, "call_us": balance.call_us}
 
@@ -148,7 +146,7 @@ class _Machine:
 def _row(
     step: Step,
     times: np.ndarray[Any, Any],
-    machine: _Machine,
+    machine: _Machine | None,
     sizes: Mapping[str, int],
     streamed: frozenset[str],
     report: Report,
@@ -158,8 +156,8 @@ def _row(
     far = sum(_bytes(t, sizes) for t in tensors if t.name in streamed)
     near = sum(_bytes(t, sizes) for t in tensors) - far
     macs = sum(_macs(s, sizes) for s in _stages(step.stage))
-    wide = all(t.dtype in (DType.F32, DType.I64, DType.BOOL) for t in tensors)
-    least, bound = machine.roofline(macs, near, far) if wide and machine.bandwidths else (None, "")
+    plain = all(t.dtype in PLAIN for t in tensors)
+    least, bound = machine.roofline(macs, near, far) if plain and machine is not None else (None, "")
     listed = next((k for k in report.kernels if k.name == step.name), KernelRow(kind=step.kind, name=step.name))
     return StepRow(
         name=step.name, kind=step.kind, us=middle.median, low=middle.low, high=middle.high,

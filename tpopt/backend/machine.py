@@ -60,11 +60,16 @@ def machine_fingerprint(device: torch.device) -> str:
 
 
 def measured_balance(device: torch.device, records: Records) -> Balance:
+    """The machine's :func:`known_balance`; the default one while other programs hold the cores."""
+    return known_balance(device, records) or Balance()
+
+
+def known_balance(device: torch.device, records: Records) -> Balance | None:
     """The machine's :class:`Balance` for f32: from the records, or else measured now, under a second, and kept there.
 
     A product of matrices gives the multiply-adds, a copy the bytes (read and written), an addition of a few numbers the
     cost of a call, a convolution of a few numbers that of a oneDNN primitive. While other programs hold the cores,
-    nothing is kept, and the balance is the default one.
+    nothing is kept, and there is none.
     """
     side = CUDA_GEMM_SIDE if device.type == "cuda" else GEMM_SIDE
     probes = {
@@ -76,7 +81,7 @@ def measured_balance(device: torch.device, records: Records) -> Balance:
     if any(records.get(key) is None for key in probes.values()):
         measured = _measure(device, side)
         if measured is None:
-            return Balance()
+            return None
         for name, record in measured.items():
             records.put(probes[name], record)
         records.save()

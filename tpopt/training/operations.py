@@ -63,6 +63,11 @@ class Operations:
             node = self.views[node][0].all_input_nodes[0]
         return self.values.get(node)
 
+    def bases(self, nodes: Sequence[torch.fx.Node | None]) -> tuple[Value, ...]:
+        """The values that some nodes look at, each once."""
+        found = (self.base(n) for n in nodes if n is not None)
+        return tuple(dict.fromkeys(b for b in found if b is not None))
+
     def views_of(self, nodes: Sequence[torch.fx.Node]) -> tuple[torch.fx.Node, ...]:
         """The views to take for some nodes, in order, each once."""
         return tuple(dict.fromkeys(view for n in nodes for view in self.views.get(n, ())))

@@ -58,7 +58,7 @@ class Joint:
         primals = tuple(n for n in placeholders if str(n.target).startswith(PRIMALS))
         tangents = tuple(n for n in placeholders if n not in primals)
         operations = Operations.of(module.graph)
-        returned = {operations.base(n) for n in operations.results[:forward_results] if n is not None}
+        returned = operations.bases(operations.results[:forward_results])
         for number, op in enumerate(operations.items):
             op.seconds = _seconds(op.node)
             op.repeatable = op.repeatable and not any((number, i) in returned for i in range(len(op.sizes)))
@@ -70,9 +70,10 @@ class Joint:
 
         The second takes the tangents after that.
         """
-        returned = {number for number, _ in self._forward_reads()}
-        end = max((step for step, k in enumerate(sequence) if k in returned), default=-1) + 1
         results = self.operations.results
+        there, back = results[: self.forward_results], results[self.forward_results :]
+        returned = {number for number, _ in self.operations.bases(there)}
+        end = max((step for step, k in enumerate(sequence) if k in returned), default=-1) + 1
         first, second = _Half(self), _Half(self)
         for node in self.primals:
             first.take(node)
@@ -87,12 +88,7 @@ class Joint:
         for k in sequence[end:]:
             second.run(k)
         saved = [*(first.value(v) for v in values), *(first.found[n] for n in kept)]
-        there, back = results[: self.forward_results], results[self.forward_results :]
         return first.module([*first.results(there), *saved]), second.module(second.results(back))
-
-    def _forward_reads(self) -> set[Value]:
-        bases = (self.operations.base(n) for n in self.operations.results[: self.forward_results] if n is not None)
-        return {b for b in bases if b is not None}
 
     def _needed(self, rest: Sequence[int]) -> tuple[list[Value], list[torch.fx.Node]]:
         """What the second graph takes: values that the first made, and placeholders, in the order of their use."""
@@ -102,7 +98,7 @@ class Joint:
         outside: dict[torch.fx.Node, None] = {}
         back = [n for n in ops.results[self.forward_results :] if n is not None]
         uses = [(ops.items[k].reads, ops.items[k].prelude, ops.items[k].node.all_input_nodes) for k in rest]
-        last = (tuple(b for n in back if (b := ops.base(n)) is not None), ops.views_of(back), back)
+        last = (ops.bases(back), ops.views_of(back), back)
         for k, (reads, prelude, nodes) in zip((*rest, None), (*uses, last), strict=True):
             values.update(dict.fromkeys(v for v in reads if v[0] not in made))
             outside.update(dict.fromkeys(n for n in (*_inputs(prelude), *nodes) if n.op == "placeholder"))

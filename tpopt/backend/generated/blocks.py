@@ -9,6 +9,7 @@ Source: Goto, van de Geijn, "Anatomy of high-performance matrix multiplication",
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import Final
 
@@ -51,9 +52,9 @@ def split_sum(reduce: Reduce, longest: int = LONG_SUM) -> tuple[list[tuple[Iter,
     return [*whole[: cut - 1], (iterator, each)], [(iterator, each), *whole[cut:]]
 
 
-def tiles(iterator: Iter, nest: Nest) -> int:
+def tiles(iterator: Iter, sweeps: Mapping[Iter, Sweep]) -> int:
     """Tiles along a loop."""
-    return -(-extent(iterator) // nest.sweeps.get(iterator, Sweep()).span)
+    return -(-extent(iterator) // sweeps.get(iterator, Sweep()).span)
 
 
 def the_sum(nest: Nest) -> Reduce | None:
@@ -89,7 +90,7 @@ def loops_around_blocks(nest: Nest) -> int:
     inner = nest.order[outside:]
     span = prod(s.span for i, s in nest.sweeps.items() if i in depends_on(panel))
     held = 4 * span * prod(extent(i) for i in total.iters if i in depends_on(panel))
-    waiting = 4 * prod(tiles(i, nest) for i in inner) * prod(s.span for s in nest.sweeps.values())
-    enough = prod(tiles(i, nest) for i in inner) >= LEAST_TILES
+    waiting = 4 * prod(tiles(i, nest.sweeps) for i in inner) * prod(s.span for s in nest.sweeps.values())
+    enough = prod(tiles(i, nest.sweeps) for i in inner) >= LEAST_TILES
     fits = enough and held > RESIDENT and waiting <= MOST_SUMS and nest.parallel <= outside
     return outside if fits else 0

@@ -75,7 +75,7 @@ class Writer:
         self, iterators: Sequence[Iter], sweeps: Mapping[Iter, Sweep], *, parallel: bool
     ) -> Iterator[dict[Iter, Number]]:
         """Tile numbers of several loops that run as one."""
-        trips = [-(-extent(i) // sweeps.get(i, Sweep()).span) for i in iterators]
+        trips = [tiles(i, sweeps) for i in iterators]
         with self.code.loop("t", prod(trips), parallel=parallel) as flat:
             numbers: dict[Iter, Number] = {}
             rest = flat
@@ -112,8 +112,8 @@ class Writer:
         steps = Tile({}, nest.sweeps, {}, vector).steps(free)
         size = lanes * len(steps)
         with self._tiles(nest, nest.order[: nest.outside], nest.parallel) as outer:
-            sums = code.workspace("sums", size * prod(tiles(i, nest) for i in inner), "float32")
-            with code.loop("z", size * prod(tiles(i, nest) for i in inner) // lanes) as z:
+            sums = code.workspace("sums", size * prod(tiles(i, nest.sweeps) for i in inner), "float32")
+            with code.loop("z", size * prod(tiles(i, nest.sweeps) for i in inner) // lanes) as z:
                 store(code, sums, z * lanes, literal(0.0, "float32", lanes))
             with loops(code, blocks, {}) as start, self._tiles(nest, inner, 0) as numbers:
                 evaluator = self._evaluator(nest, {**outer, **numbers})
@@ -134,7 +134,7 @@ class Writer:
         """Where the partial sums of a tile lie."""
         place: Number = 0
         for iterator in inner:
-            place = place * tiles(iterator, nest) + numbers[iterator]
+            place = place * tiles(iterator, nest.sweeps) + numbers[iterator]
         return place * size
 
     @contextmanager
@@ -145,7 +145,7 @@ class Writer:
             if parallel:
                 numbers.update(stack.enter_context(self._fused(order[:parallel], nest.sweeps, parallel=True)))
             for iterator in order[parallel:]:
-                numbers[iterator] = stack.enter_context(self.code.loop(iterator.name, tiles(iterator, nest)))
+                numbers[iterator] = stack.enter_context(self.code.loop(iterator.name, tiles(iterator, nest.sweeps)))
             yield numbers
 
     def _tile(self, nest: Nest, numbers: Mapping[Iter, Number], lines: Mapping[Iter, Line]) -> Tile:
