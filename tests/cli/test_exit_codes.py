@@ -118,19 +118,23 @@ def test_a_process_without_stdout_ends_as_any_other(arguments: str, code: int):
     assert (done.returncode, "internal" in done.stderr) == (code, False)
 
 
-def test_a_real_ctrl_c_ends_with_130(tmp_path: Path):
-    file = tmp_path / "slow.py"
-    file.write_text("import time\nprint('started', flush=True)\ntime.sleep(60)\n")
+def interrupted_once(file: Path) -> tuple[int, str, str] | None:
+    """Exit code, stdout and stderr after one Ctrl-C; ``None`` where the program goes on in spite of it."""
     command = [sys.executable, "-m", "tpopt", "optimize", f"{file}:build"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         next(line for line in process.stderr if line == "started\n")
-        for press in range(3):  # Python loses an interrupt that arrives while it runs a finalizer
-            process.send_signal(signal.SIGINT)
-            try:
-                out, err = process.communicate(timeout=15)
-                break
-            except subprocess.TimeoutExpired:
-                if press == 2:
-                    raise
-    assert (process.returncode, out, err) == (130, "", "stopped: interrupted, and there is nothing to keep yet\n")
+        process.send_signal(signal.SIGINT)
+        try:
+            out, err = process.communicate(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return None
+    return process.returncode, out, err
+
+
+def test_a_real_ctrl_c_ends_with_130(tmp_path: Path):
+    file = tmp_path / "slow.py"
+    file.write_text("import time\nprint('started', flush=True)\ntime.sleep(60)\n")
+    ended = interrupted_once(file) or interrupted_once(file)  # one in some hundred was lost on a busy machine
+    assert ended == (130, "", "stopped: interrupted, and there is nothing to keep yet\n")
