@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import islice
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tpopt.passes.contraction import Cost
 from tpopt.passes.derive.collapse_deltas import CollapseDeltas
 from tpopt.passes.derive.derivation import Derivation, Step
 from tpopt.passes.derive.form import Form, fragment_of, original
+from tpopt.passes.derive.join_phases import JoinPhases
 from tpopt.passes.derive.merge_terms import MergeTerms
 from tpopt.passes.derive.narrow_sums import NarrowSums
 from tpopt.passes.derive.order_products import OrderProducts
@@ -37,6 +38,8 @@ LAWS = (SplitIterators, CollapseDeltas, NarrowSums, MergeTerms, SymmetricPowers,
 """Laws about a region's polynomial, in the order in which they are tried."""
 TILES = (4, 2)
 """Results along an axis that tiles hold: larger ones save little more, and lose accuracy."""
+LANES = 16
+"""Results that a vector holds."""
 TYPICAL = 64
 """What a run-time extent counts as where its bounds say no better."""
 
@@ -75,7 +78,7 @@ class Explorer:
                     found[region.name] = best
                 if key is not None:
                     chains.setdefault(key, {d.laws for d in best})
-        for name, derivation in (*self._phases(), *self._tiles()):
+        for name, derivation in (*self._phases(), *self._tiles(), *self._joins()):
             found.setdefault(name, []).append(derivation)
         return list(found.values())
 
@@ -100,6 +103,27 @@ class Explorer:
             derivation = Derivation(root, before, (step,), us[1], us[0])
             if self.is_promising(derivation):
                 yield component.result.name, derivation
+
+    def _joins(self) -> Iterator[tuple[str, Derivation]]:
+        """Sums with other taps in each phase, where a place has too few results of one phase for a vector."""
+        law = JoinPhases()
+        for stage in self.program.stages:
+            if not isinstance(stage, Compute) or law.name in self.without:
+                continue
+            with self.trace.at([stage.outs[0].name]):
+                made = law.run(self.program, stage, self.builder)
+                if isinstance(made, Refusal):
+                    self.trace.refused(law.name, made)
+                    continue
+                before, after = (fragment_of(self.program, s, stage.outs) for s in ((stage,), made.stages))
+                us = self._us(made.sums) * _idle(made.results) + self._moved_us(made.root)
+                step = Step(law.name, law.numerics, f"{made.results} results a place", after)
+                derivation = Derivation(stage, before, (step,), us, self._us(stage) * _idle(made.before))
+                if not self.is_promising(derivation):
+                    self.trace.refused(law.name, "a place has results enough of one phase")
+                    continue
+                self.trace.offered(law.name, (), step.detail, law.numerics)
+                yield derivation.name, derivation
 
     def _tiles(self) -> Iterator[tuple[str, Derivation]]:
         """Sliding sums in tiles with fewer products, of the size that is expected to be quickest."""
@@ -256,6 +280,11 @@ class _Search:
         return Derivation(self.region.root, self.before, chain, us, self.before_us, frozenset(form.tables))
 
 
+def _idle(results: int) -> float:
+    """How much longer so few results a place take than as many as fill vectors."""
+    return ceil(results / LANES) * LANES / results
+
+
 def _distinct(derivations: Iterable[Derivation]) -> Iterator[Derivation]:
     """Those whose programs are equal but for names once."""
     seen: set[str] = set()
@@ -301,7 +330,8 @@ def _sizes(program: Program) -> dict[str, int]:
 
 def law_names() -> tuple[str, ...]:
     """Names of all laws, in the order in which they are tried."""
-    return ("ExpandProducts", *(law.name for law in LAWS), "OrderProducts", SplitPhases.name, ToomCook.name)
+    stages = (SplitPhases.name, JoinPhases.name, ToomCook.name)
+    return ("ExpandProducts", *(law.name for law in LAWS), "OrderProducts", *stages)
 
 
 def sizes_by_name(program: Program) -> Mapping[str, int]:

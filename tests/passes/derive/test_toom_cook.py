@@ -5,49 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from support.sliding import CASES, image, program
 
 from tpopt.ir import Builder, Compute, Program
-from tpopt.ir.parse import parse_program
 from tpopt.passes.derive.derivation import Derivation, Step
 from tpopt.passes.derive.form import fragment_of
 from tpopt.passes.derive.toom_cook import ToomCook
 from tpopt.rewrite import Numerics, Refusal
 from tpopt.verify.replay import replay
-
-
-def program(stage: str, inputs: str, weights: str) -> Program:
-    lines = "\n".join(f"weight {w}" for w in weights.split("; "))
-    return parse_program(f"program p({inputs})\n{lines}\n{stage}\nreturn y")
-
-
-def image(k: int, c: int, h: int, w: int, taps: int, pad: int, *, d: int = 1, batch: int = 2) -> Program:
-    """A square convolution with bias and ReLU; its padding is a guard."""
-    out = [n + 2 * pad - d * (taps - 1) for n in (h, w)]
-    i, j = (f"{d}*{r}" if d > 1 else r for r in ("r", "s"))
-    x = f"x[n,c,h+{i}-{pad},v+{j}-{pad}]" if pad else f"x[n,c,h+{i},v+{j}]"
-    data = f"select({pad} <= h+{i} < {h + pad} & {pad} <= v+{j} < {w + pad}, {x}, 0.0)" if pad else x
-    stage = (
-        f"y: f32[{batch},{k},{out[0]},{out[1]}] = L[n:{batch},k:{k},h:{out[0]},v:{out[1]}] "
-        f"max(sum[c:{c},r:{taps},s:{taps}]{{ {data} * u[k,c,r,s] }} + b[k], 0.0)"
-    )
-    return program(stage, f"x: f32[{batch},{c},{h},{w}]", f"u: f32[{k},{c},{taps},{taps}]; b: f32[{k}]")
-
-
-LINE = program(
-    "y: f32[9,37] = L[k:9,t:37] sum[c:8,r:4]{ select(2 <= t+r < 38, x[c,t+r-2], 0.0) * u[k,c,r] }",
-    "x: f32[8,36]",
-    "u: f32[9,8,4]",
-)
-CASES = {
-    "padded": image(8, 9, 11, 13, 3, 1),
-    "whole tiles": image(8, 8, 8, 12, 3, 1, batch=1),
-    "no padding": image(9, 8, 10, 9, 3, 0),
-    "dilated": image(8, 8, 12, 15, 3, 2, d=2),
-    "dilated, padded more": image(8, 8, 14, 15, 3, 3, d=3, batch=1),
-    "five taps": image(8, 8, 9, 10, 5, 2),
-    "two taps": image(8, 8, 7, 9, 2, 1),
-    "one axis": LINE,
-}
 
 
 def derived(given: Program, tile: int) -> Derivation:
