@@ -15,6 +15,7 @@ from math import prod
 from tpopt.backend.generated.access import Access
 from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.plan import KernelPlan, Nest, Sweep
+from tpopt.backend.generated.schedule import parts
 from tpopt.backend.generated.sizes import extent
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import Iter
@@ -33,7 +34,7 @@ class Decision:
     ``vector`` is the position of the loop that lies in vectors of ``lanes`` (-1: none), ``counts`` are the steps side
     by side of each loop, ``order`` their positions from the outside in, ``parallel`` of which run in parallel as one.
     ``across`` are the vectors side by side along a reduced iterator, of ``lanes``, where no loop lies in vectors
-    (0: none).
+    (0: none). ``divided`` is the position of the loop that threads divide among them (-1: none).
     """
 
     vector: int
@@ -42,6 +43,7 @@ class Decision:
     order: tuple[int, ...]
     parallel: int
     across: int = 0
+    divided: int = -1
 
     @staticmethod
     def of(nest: Nest) -> Decision:
@@ -52,12 +54,13 @@ class Decision:
         lanes = nest.sweeps[loops[vector]].lanes if vector >= 0 else sweep.lanes if sweep else 1
         counts = tuple(nest.sweeps.get(i, Sweep()).count for i in loops)
         order = tuple(loops.index(i) for i in nest.order)
-        return Decision(vector, lanes, counts, order, nest.parallel, sweep.count if sweep else 0)
+        divided = -1 if nest.divided is None else loops.index(nest.divided)
+        return Decision(vector, lanes, counts, order, nest.parallel, sweep.count if sweep else 0, divided)
 
 
 def encode(decisions: Sequence[Decision]) -> str:
     """Decisions of the nests of a kernel, in their order, as text."""
-    rows = [[d.vector, d.lanes, list(d.counts), list(d.order), d.parallel, d.across] for d in decisions]
+    rows = [[d.vector, d.lanes, list(d.counts), list(d.order), d.parallel, d.across, d.divided] for d in decisions]
     return json.dumps(rows, separators=(",", ":"))
 
 
@@ -65,15 +68,15 @@ def decode(text: str) -> tuple[Decision, ...]:
     """What :func:`encode` made. Raises :class:`KernelUnsupported` for other text."""
     try:
         rows = [
-            Decision(int(v), int(lanes), tuple(map(int, counts)), tuple(map(int, order)), int(parallel), int(across))
-            for v, lanes, counts, order, parallel, across in json.loads(text)
+            Decision(int(v), int(lanes), tuple(map(int, counts)), tuple(map(int, order)), *map(int, rest))
+            for v, lanes, counts, order, *rest in json.loads(text)
         ]
     except (ValueError, TypeError, RecursionError) as error:
         raise KernelUnsupported(f"{text[:80]!r} says no loops of a kernel: {error}") from error
     return tuple(rows)
 
 
-def decided(nest: Nest, decision: Decision, reduced: Sequence[Iter]) -> Nest:
+def decided(nest: Nest, decision: Decision, reduced: Sequence[Iter], threads: int) -> Nest:
     """The nest with its loops run as decided. Raises :class:`KernelUnsupported` where they cannot be.
 
     ``reduced`` are the iterators that may lie in vectors across.
@@ -90,7 +93,9 @@ def decided(nest: Nest, decision: Decision, reduced: Sequence[Iter]) -> Nest:
     across = {i: Sweep(decision.lanes, decision.across) for i in reduced} if decision.across else {}
     parallel = decision.parallel if nest.depth == 0 else 0
     order = tuple(loops[n] for n in decision.order)
-    return replace(nest, order=order, sweeps=sweeps, across=across, parallel=parallel)
+    divided = loops[decision.divided] if nest.depth == 0 and decision.divided >= 0 else None
+    shares = parts(divided, sweeps, threads) if divided is not None else 1
+    return replace(nest, order=order, sweeps=sweeps, across=across, parallel=parallel, divided=divided, shares=shares)
 
 
 def _problem(decision: Decision, loops: Sequence[Iter], reduced: Sequence[Iter]) -> str | None:
@@ -109,6 +114,8 @@ def _problem(decision: Decision, loops: Sequence[Iter], reduced: Sequence[Iter])
             return f"{iterator.name} has {extent(iterator)} points"
     if decision.across and decision.across * lanes > max(_shortest(reduced), lanes):
         return f"the shortest reduction has {_shortest(reduced)} points"
+    if not -1 <= decision.divided < len(loops) or (decision.divided >= 0 and decision.parallel):
+        return "one loop is divided, or leading ones run in parallel"
     return None if 0 <= decision.parallel <= len(loops) else "so many loops cannot run in parallel"
 
 
@@ -137,6 +144,8 @@ class Space:
         other = self._nest(place, changed[place], rng)
         names = rng.sample(("vector", "counts", "order", "parallel"), rng.choice((1, 1, 2)))
         taken: dict[str, object] = {name: getattr(other, name) for name in names}
+        if "parallel" in taken:
+            taken |= {"divided": other.divided}
         if "vector" in taken:
             taken |= {"lanes": other.lanes, "across": other.across, "counts": other.counts}
         changed[place] = replace(changed[place], **taken)  # type: ignore[arg-type]
@@ -181,8 +190,10 @@ class Space:
         if rng.random() < 0.4:
             rng.shuffle(order)
         threads = self._processor.threads
-        parallel = given.parallel if threads == 1 or rng.random() < 0.7 else rng.randint(0, len(loops))
-        return Decision(vector, lanes, tuple(counts), tuple(order), parallel, across)
+        parallel, divided = given.parallel, given.divided
+        if threads > 1 and rng.random() > 0.7:
+            parallel, divided = rng.randint(0, len(loops)), -1
+        return Decision(vector, lanes, tuple(counts), tuple(order), parallel, across, divided)
 
     @staticmethod
     def _vector(loops: Sequence[Iter], reduced: Sequence[Iter], given: Decision, rng: random.Random) -> tuple[int, int]:

@@ -61,10 +61,11 @@ class Nest:
     """How one stage runs.
 
     ``depth`` leading loops are shared with other stages of the kernel and stand around it. ``order`` are the others,
-    outermost first, of which ``parallel`` run in parallel as one; ``sweeps`` names those that run in tiles. ``across``
-    names the reduced iterators that lie in vectors where no loop does. ``outside`` of the leading loops stand around
-    the blocks of a long sum (0: each tile goes through all of its terms at once). ``cycles`` are those that one core is
-    thought to spend on one row.
+    outermost first, of which ``parallel`` run in parallel as one; ``sweeps`` names those that run in tiles. Where
+    ``divided`` is given, none do: instead each of ``shares`` threads runs all loops, of that one the part that is its
+    own. ``across`` names the reduced iterators that lie in vectors where no loop does. ``outside`` of the leading loops
+    stand around the blocks of a long sum (0: each tile goes through all of its terms at once). ``cycles`` are those
+    that one core is thought to spend on one row.
     """
 
     work: Work
@@ -73,6 +74,8 @@ class Nest:
     sweeps: Mapping[Iter, Sweep] = field(default_factory=dict)
     across: Mapping[Iter, Sweep] = field(default_factory=dict)
     parallel: int = 0
+    divided: Iter | None = None
+    shares: int = 1
     cycles: float = 0.0
     outside: int = 0
 

@@ -73,7 +73,9 @@ def plan_kernel(
         packable = _packable(work, constants) if depth == 0 else frozenset()
         nest = schedule(work, processor, depth=depth, strides=known | steps, packable=packable)
         if decisions:
-            nest = decided(nest, decisions[number], reduced_in_vectors(work, processor, known | steps))
+            nest = decided(
+                nest, decisions[number], reduced_in_vectors(work, processor, known | steps), processor.threads
+            )
         nest = replace(nest, outside=loops_around_blocks(nest))
         nests.append(nest)
         if nest.vector is not None:

@@ -7,7 +7,7 @@ few ways to run it. The kernel that results is timed like any other candidate.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, prod
 
@@ -27,6 +27,12 @@ PARALLEL_CYCLES = 8_000
 TILES_PER_THREAD = 4
 EVEN = 1.05
 """What the last round of tiles may leave idle, where there are fewer than that: larger tasks read less twice."""
+MOST_PARTS = 4
+"""Parts of a divided loop for each thread; constants pass by once for each part ..."""
+LEAST_TILES = 4
+"""... of so many tiles at least."""
+UNEVEN = 1.1
+"""What dividing a loop's tiles among threads may leave idle."""
 MOST_VALUES = 48
 """Values that a stage without reductions should have in flight: what is waiting lies in registers."""
 STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
@@ -75,7 +81,11 @@ def schedule(
     order = _order(access, loops, way.vector, sweeps)
     cycles = way.cost * prod(extent(i) for i in loops) * _terms(access)
     parallel = _parallel(order, sweeps, cycles, processor) if depth == 0 else 0
-    return Nest(work, depth, order, sweeps, across, parallel, cycles)
+    nest = Nest(work, depth, order, sweeps, across, parallel, cycles=cycles)
+    divided = _divided(access, nest, packable, processor.threads)
+    if divided is None:
+        return nest
+    return replace(nest, parallel=0, divided=divided, shares=parts(divided, sweeps, processor.threads))
 
 
 def _widest(access: Access) -> int:
@@ -252,3 +262,33 @@ def _parallel(order: tuple[Iter, ...], sweeps: Mapping[Iter, Sweep], cycles: flo
         if total >= TILES_PER_THREAD * processor.threads or even:
             return number
     return len(order) if total > 1 else 0
+
+
+def parts(divided: Iter, sweeps: Mapping[Iter, Sweep], threads: int) -> int:
+    """Parts of a divided loop: a thread that is done with its own takes those that another has not begun."""
+    tiles = ceil(extent(divided) / sweeps.get(divided, Sweep()).span)
+    return threads * max(1, min(MOST_PARTS, tiles // (LEAST_TILES * threads)))
+
+
+def _divided(access: Access, nest: Nest, packable: frozenset[Read], threads: int) -> Iter | None:
+    """The loop that threads divide among them so that each reads what it wrote itself in the kernel before.
+
+    It is the outermost loop of the result along which data moves and no constant does. A core reads what another one
+    wrote at a fraction of the speed, where they share no cache at a small one; constants are read by all threads then,
+    which pays while they are smaller than the data.
+    """
+    if not nest.parallel or not packable:
+        return None
+    moving = [r for r in access.reads if access.is_summed(r) and r not in packable]
+    along = {i for r in packable for i in depends_on(r)}
+    free = [i for i in nest.work.loops if i not in along and moving and all(i in depends_on(r) for r in moving)]
+    for iterator in free:
+        tiles = ceil(extent(iterator) / nest.sweeps.get(iterator, Sweep()).span)
+        if tiles == 1:
+            continue
+        first = next(i for i in nest.order if ceil(extent(i) / nest.sweeps.get(i, Sweep()).span) > 1)
+        constant = sum(elements(r.tensor) for r in packable)
+        data = sum(elements(r.tensor) for r in moving) + sum(map(elements, nest.work.outs))
+        even = ceil(tiles / threads) * threads <= UNEVEN * tiles
+        return iterator if even and first is not iterator and constant <= data else None
+    return None

@@ -15,6 +15,7 @@
 #define DEVICE_CPU 1    /* kDLCPU of dlpack.h */
 #define ALIGNMENT 128   /* bytes; kTempAllocaAlignment of TVM is 64, two cache lines keep the prefetcher apart */
 #define SHARES 8        /* tasks for each thread: what the slower ones do not get to, the others do */
+#define MOST_THREADS 256
 #define KEPT_BLOCKS 8   /* free workspaces that a thread keeps ... */
 #define KEPT_BYTES ((size_t)64 << 20) /* ... up to this size together: more would hold memory that nobody counts */
 
@@ -28,6 +29,7 @@ typedef int (*parallel_lambda)(int task, group_env *env, void *closure);
 static void (*gomp_parallel)(void (*body)(void *), void *data, unsigned threads, unsigned flags);
 static void (*gomp_barrier)(void);
 static int (*omp_team_size)(void);
+static int (*omp_thread)(void);
 static int (*omp_max_threads)(void);
 static int (*omp_inside)(void);
 static int (*torch_threads)(void); /* at::get_num_threads; may be missing */
@@ -41,13 +43,19 @@ static pthread_key_t workspaces;
 
 /* ---- parallel loops ---- */
 
+/* Tasks that a thread has not begun: the first in the low half, the one after the last in the high half. */
+typedef struct {
+  uint64_t left;
+} __attribute__((aligned(ALIGNMENT))) range;
+
 typedef struct {
   parallel_lambda lambda;
   void *closure;
   group_env env;
-  int next; /* the first task that nobody has taken */
+  int threads;
   int status;
   void *error;
+  range *ranges; /* one a thread */
 } region;
 
 static __thread int last_threads;
@@ -75,14 +83,35 @@ static void record_failure(region *r, int status) {
   }
 }
 
-/* Whoever is free takes the next task: cores are not equally fast where others use them too, least of all two that share
- * the units of one, and half of the work for each would take as long as the slower one needs. */
+#define FIRST(left) ((uint32_t)(left))
+#define END(left) ((uint32_t)((left) >> 32))
+
+/* The next task of a range, or its last one; -1 where none is left. */
+static int take(range *r, int last) {
+  uint64_t left = __atomic_load_n(&r->left, __ATOMIC_RELAXED), rest;
+  do {
+    if (FIRST(left) >= END(left)) return -1;
+    rest = last ? left - ((uint64_t)1 << 32) : left + 1;
+  } while (!__atomic_compare_exchange_n(&r->left, &left, rest, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+  return (int)(last ? END(rest) : FIRST(left));
+}
+
+static void run_task(region *r, int task) {
+  int status = r->lambda(task, &r->env, r->closure);
+  if (status) record_failure(r, status);
+}
+
+/* Each thread begins with tasks of its own, the same ones in loops of as many: what it wrote in one kernel it then reads
+ * in the next, without asking another core for it. Who has done them takes the last ones of the others: cores are not
+ * equally fast where others use them too, and half of the work for each would take as long as the slower one needs. */
 static void run_tasks(void *data) {
   region *r = data;
-  int task;
-  while ((task = __atomic_fetch_add(&r->next, 1, __ATOMIC_RELAXED)) < r->env.num_task) {
-    int status = r->lambda(task, &r->env, r->closure);
-    if (status) record_failure(r, status);
+  int own = omp_thread(), task;
+  if (own < r->threads)
+    while ((task = take(&r->ranges[own], 0)) >= 0) run_task(r, task);
+  for (int other = 1; other <= r->threads; other++) {
+    range *from = &r->ranges[(own + other) % r->threads];
+    while ((task = take(from, 1)) >= 0) run_task(r, task);
   }
 }
 
@@ -96,11 +125,15 @@ static void run_serially(region *r) {
 static int parallel_launch(parallel_lambda lambda, void *closure, int num_task) {
   int threads = omp_inside() ? 1 : usable_threads();
   int tasks = num_task > 0 ? num_task : threads > 1 ? threads * SHARES : 1;
-  region r = {lambda, closure, {NULL, tasks}, 0, 0, NULL};
   if (threads > tasks) threads = tasks;
+  if (threads > MOST_THREADS) threads = MOST_THREADS;
   last_threads = threads;
+  range ranges[MOST_THREADS];
+  region r = {lambda, closure, {NULL, tasks}, threads, 0, NULL, ranges};
   if (threads > 1) {
     r.env.sync_handle = &r;
+    for (int64_t n = 0; n < threads; n++)
+      ranges[n].left = (uint64_t)(n * tasks / threads) | (uint64_t)((n + 1) * tasks / threads) << 32;
     gomp_parallel(run_tasks, &r, (unsigned)threads, 0);
   } else {
     run_serially(&r);
@@ -214,10 +247,11 @@ static const char *find_openmp(void *torch) {
   FIND(gomp_parallel, of_torch(torch, "GOMP_parallel"));
   FIND(gomp_barrier, of_torch(torch, "GOMP_barrier"));
   FIND(omp_team_size, of_torch(torch, "omp_get_num_threads"));
+  FIND(omp_thread, of_torch(torch, "omp_get_thread_num"));
   FIND(omp_max_threads, of_torch(torch, "omp_get_max_threads"));
   FIND(omp_inside, of_torch(torch, "omp_in_parallel"));
   FIND(torch_threads, of_torch(torch, "_ZN2at15get_num_threadsEv"));
-  if (!gomp_parallel || !gomp_barrier || !omp_team_size || !omp_max_threads || !omp_inside)
+  if (!gomp_parallel || !gomp_barrier || !omp_team_size || !omp_thread || !omp_max_threads || !omp_inside)
     return "torch runs on no OpenMP library that speaks GOMP's interface";
   return NULL;
 }

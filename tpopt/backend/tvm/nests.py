@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from math import prod
 
 from tvm import tirx
@@ -19,6 +20,20 @@ from tpopt.backend.tvm.summing import Summing, block_runs, loops
 from tpopt.backend.tvm.tiles import Step, Tile
 from tpopt.backend.tvm.values import Context, Evaluator
 from tpopt.ir import Iter, Read, Scalar, Tensor
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The tiles of a loop that one thread runs: ``count`` from ``start``."""
+
+    iterator: Iter | None = None
+    start: Number = 0
+    count: Number = 0
+
+    def most(self, iterator: Iter, nest: Nest) -> int:
+        """Tiles of a loop that one thread runs at most."""
+        shares = nest.shares if iterator is self.iterator else 1
+        return -(-tiles(iterator, nest.sweeps) // shares)
 
 
 class Writer:
@@ -96,7 +111,7 @@ class Writer:
         if nest.outside:
             self._in_blocks(nest)
             return
-        with self._tiles(nest, nest.order, nest.parallel) as numbers:
+        with self._part(nest) as part, self._tiles(nest, nest.order, nest.parallel, part) as numbers:
             tile = self._tile(nest, numbers, lines)
             self._write(nest, Evaluator(self.code, self._operands, self._packs, nest, tile))
 
@@ -111,18 +126,19 @@ class Writer:
         free = Evaluator(code, self._operands, self._packs, nest, Tile()).free(total)
         steps = Tile({}, nest.sweeps, {}, vector).steps(free)
         size = lanes * len(steps)
-        with self._tiles(nest, nest.order[: nest.outside], nest.parallel) as outer:
-            sums = code.workspace("sums", size * prod(tiles(i, nest.sweeps) for i in inner), "float32")
-            with code.loop("z", size * prod(tiles(i, nest.sweeps) for i in inner) // lanes) as z:
+        with self._part(nest) as part, self._tiles(nest, nest.order[: nest.outside], nest.parallel, part) as outer:
+            count = size * prod(part.most(i, nest) for i in inner)
+            sums = code.workspace("sums", count, "float32")
+            with code.loop("z", count // lanes) as z:
                 store(code, sums, z * lanes, literal(0.0, "float32", lanes))
-            with loops(code, blocks, {}) as start, self._tiles(nest, inner, 0) as numbers:
+            with loops(code, blocks, {}) as start, self._tiles(nest, inner, 0, part) as numbers:
                 evaluator = self._evaluator(nest, {**outer, **numbers})
-                for n, part in enumerate(Summing(evaluator, total, (), steps).block(within, start)):
-                    at = self._place(nest, inner, numbers, size) + n * lanes
-                    store(code, sums, at, load(sums, at, lanes) + part)
-            with self._tiles(nest, inner, 0) as numbers:
+                for n, block in enumerate(Summing(evaluator, total, (), steps).block(within, start)):
+                    at = self._place(nest, inner, numbers, part) * size + n * lanes
+                    store(code, sums, at, load(sums, at, lanes) + block)
+            with self._tiles(nest, inner, 0, part) as numbers:
                 evaluator = self._evaluator(nest, {**outer, **numbers})
-                at = self._place(nest, inner, numbers, size)
+                at = self._place(nest, inner, numbers, part) * size
                 found = {s: code.bind(load(sums, at + n * lanes, lanes)) for n, s in enumerate(steps)}
                 evaluator.put_sums(total, found)
                 self._write(nest, evaluator)
@@ -130,22 +146,40 @@ class Writer:
     def _evaluator(self, nest: Nest, numbers: Mapping[Iter, Number]) -> Evaluator:
         return Evaluator(self.code, self._operands, self._packs, nest, self._tile(nest, numbers, {}))
 
-    def _place(self, nest: Nest, inner: Sequence[Iter], numbers: Mapping[Iter, Number], size: int) -> Number:
-        """Where the partial sums of a tile lie."""
+    def _place(self, nest: Nest, inner: Sequence[Iter], numbers: Mapping[Iter, Number], part: _Part) -> Number:
+        """The number of a tile among those that wait."""
         place: Number = 0
         for iterator in inner:
-            place = place * tiles(iterator, nest.sweeps) + numbers[iterator]
-        return place * size
+            own = numbers[iterator] - part.start if iterator is part.iterator else numbers[iterator]
+            place = place * part.most(iterator, nest) + own
+        return place
 
     @contextmanager
-    def _tiles(self, nest: Nest, order: Sequence[Iter], parallel: int) -> Iterator[dict[Iter, Number]]:
+    def _part(self, nest: Nest) -> Iterator[_Part]:
+        """One thread's part of the loop that is divided."""
+        if nest.divided is None:
+            yield _Part()
+            return
+        count, shares = tiles(nest.divided, nest.sweeps), nest.shares
+        with self.code.loop("t", shares, parallel=True) as number:
+            if count % shares == 0:
+                yield _Part(nest.divided, number * scalar(count // shares), count // shares)
+                return
+            ends = [tirx.Div((number + n) * scalar(count), scalar(shares)) for n in (0, 1)]
+            start = self.code.bind(ends[0])
+            yield _Part(nest.divided, start, self.code.bind(ends[1] - start))
+
+    @contextmanager
+    def _tiles(self, nest: Nest, order: Sequence[Iter], parallel: int, part: _Part) -> Iterator[dict[Iter, Number]]:
         """Loops over the tiles of some of a nest's loops, the leading ones in parallel as one; yields their numbers."""
         with ExitStack() as stack:
             numbers: dict[Iter, Number] = {}
             if parallel:
                 numbers.update(stack.enter_context(self._fused(order[:parallel], nest.sweeps, parallel=True)))
             for iterator in order[parallel:]:
-                numbers[iterator] = stack.enter_context(self.code.loop(iterator.name, tiles(iterator, nest.sweeps)))
+                count = part.count if iterator is part.iterator else tiles(iterator, nest.sweeps)
+                number = stack.enter_context(self.code.loop(iterator.name, count))
+                numbers[iterator] = number + part.start if iterator is part.iterator else number
             yield numbers
 
     def _tile(self, nest: Nest, numbers: Mapping[Iter, Number], lines: Mapping[Iter, Line]) -> Tile:

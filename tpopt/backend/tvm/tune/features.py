@@ -127,6 +127,7 @@ class _NestFeatures:
             at = tiles[rows, order[:, level]]
             chunks = np.where(parallel > level, chunks * at, chunks)
         threads = float(self._processor.threads)
+        chunks = np.where(np.array([d.divided for d in decisions]) >= 0, threads, chunks)
         columns += [_log(chunks), _log(chunks / threads), np.ceil(chunks / threads) * threads / chunks]
         machine = (1.0, threads, float(self._processor.vector_bytes), float(self._processor.registers))
         columns += [np.full(count, np.log2(1 + v)) for v in machine]
