@@ -49,7 +49,7 @@ class FoldConstants(Pass):
 
     A result takes at most ``max_bytes``, and at most ``growth`` times the bytes of the weights it comes from (8: a
     4-bit weight made f32) unless it takes at most ``small_bytes``. Evaluating a stage visits at most ``max_points``. A
-    formula is small up to ``formula_bytes``.
+    formula is small up to ``formula_bytes``; what depends on formulas alone is evaluated only with ``formulas``.
     """
 
     name: ClassVar[str] = "fold-constants"
@@ -59,6 +59,7 @@ class FoldConstants(Pass):
     small_bytes: int = 16 << 20
     max_points: int = 1 << 31
     formula_bytes: int = 1 << 12
+    formulas: bool = False
 
     def run(self, program: Program, trace: Trace) -> Program:
         blocked: dict[Stage, str] = {}
@@ -89,7 +90,7 @@ class _Folder:
             if weight.name in self.program.constants and weight.name not in overwritten and weight.structure is DENSE:
                 self.sizes[weight] = _bytes(weight)
             elif is_formula(weight.structure) and _bytes(weight) <= self.options.formula_bytes:
-                self.sizes[weight] = 0
+                self.sizes[weight] = _bytes(weight) if self.options.formulas else 0
         known = [s for s in self.program.stages if self._is_known(s)]
         self._choose(set(known))
 

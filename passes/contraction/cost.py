@@ -10,6 +10,10 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 
+FOLDED = 1e-9
+"""Share of its time that a product of constants counts: it is taken once, and decides among orders that are equal."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """Time of one pairwise product: the larger of its multiply-adds and its traffic, and a start.

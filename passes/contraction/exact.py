@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tpopt.passes.contraction.bits import Bits, Floats, Words, own_sizes
-from tpopt.passes.contraction.cost import Cost
+from tpopt.passes.contraction.cost import FOLDED, Cost
 from tpopt.passes.contraction.network import Network, Tree
 
 Numbers = npt.NDArray[np.int64]
@@ -40,7 +40,7 @@ def exact_tree(network: Network, cost: Cost) -> Tree | None:
         formed = 1.0 + table.operations[parts] + table.operations[others]
         macs = bits.size(table.sets[parts] | table.sets[others]) * formed
         us = cost.product(macs, table.sizes[parts] + table.sizes[others] + table.sizes[subset])
-        us = np.where(table.fixed[subset], 0.0, us) + table.us[parts] + table.us[others]
+        us = np.where(table.fixed[subset], FOLDED * us, us) + table.us[parts] + table.us[others]
         if table.sizes[subset] > cost.most_elements:
             continue
         best = int(np.argmin(us))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tpopt.passes.contraction.bits import Bits, Floats, Words, own_sizes
-from tpopt.passes.contraction.cost import Cost
+from tpopt.passes.contraction.cost import FOLDED, Cost
 from tpopt.passes.contraction.network import Network, Tree
 
 Numbers = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ def linear_tree(network: Network, order: Sequence[int], cost: Cost) -> Tree | No
         macs = macs * (1.0 + formed[starts, middles] + formed[middles, ends])
         own = cost.product(macs, sizes[starts, middles] + sizes[middles, ends] + sizes[starts, ends])
         constant = (variable[ends] == variable[starts]) | np.zeros(middles.shape, bool)
-        total = np.where(constant, 0.0, own) + us[starts, middles] + us[middles, ends]
+        total = np.where(constant, FOLDED * own, own) + us[starts, middles] + us[middles, ends]
         total[(sizes[starts, ends] > cost.most_elements)[:, 0]] = np.inf
         best = np.argmin(total, axis=1)
         us[starts[:, 0], ends[:, 0]] = total[starts[:, 0], best]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
-from tpopt.ir import Compute, Origin, Program, Stage
+from tpopt.ir import Compute, Kernel, Origin, Program, Stage
 from tpopt.passes.common_subexpressions import CommonSubexpressions
 from tpopt.passes.dead_code import DeadCode
 from tpopt.passes.fold_constants import FoldConstants
 from tpopt.rewrite import Numerics, Trace
 from tpopt.rewrite.certificate import Certificate, Link
+
+FORMULA_BYTES: Final = 1 << 20
+"""Weights given by a formula are evaluated up to that size, where what they are multiplied with is constant too."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,10 @@ class Derivation:
 
 def spliced(program: Program, derivations: Sequence[Derivation]) -> Program:
     """The program with each region's stages replaced, what depends on weights alone evaluated, and dead stages gone."""
-    places = {d.root: d for d in derivations}
+    places = {d.root.outs: d for d in derivations}
     stages: list[Stage] = []
     for stage in program.stages:
-        derivation = places.get(stage) if isinstance(stage, Compute) else None
+        derivation = places.get(stage.outs) if isinstance(stage, (Compute, Kernel)) else None
         stages.extend((stage,) if derivation is None else derivation.result.stages)
     known = {w.name for w in program.weights}
     weights = tuple(dict.fromkeys(w for d in derivations for w in d.result.weights if w.name not in known))
@@ -90,7 +94,8 @@ def spliced(program: Program, derivations: Sequence[Derivation]) -> Program:
 
 def folded(program: Program) -> Program:
     """What depends on weights alone evaluated, and dead stages gone."""
-    for what in (DeadCode(), FoldConstants(), CommonSubexpressions(), DeadCode()):
+    constants = FoldConstants(formula_bytes=FORMULA_BYTES, formulas=True)
+    for what in (DeadCode(), constants, CommonSubexpressions(), DeadCode()):
         program = what.run(program, Trace())
     return program
 

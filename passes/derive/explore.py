@@ -11,11 +11,12 @@ from math import ceil, prod
 import numpy as np
 
 from tpopt.errors import LimitExceeded
-from tpopt.ir import Builder, Compute, Program, Size, Symbol, Tensor, index
+from tpopt.ir import Builder, Compute, Kernel, Program, Size, Stage, Symbol, Tensor, index
 from tpopt.ir.canonical import structural_hash
 from tpopt.ir.index import evaluate, walk_atoms
 from tpopt.ir.walk import stage_reads
 from tpopt.ir.work import stage_work
+from tpopt.passes.common_subexpressions import CommonSubexpressions
 from tpopt.passes.contraction import Cost
 from tpopt.passes.derive.collapse_deltas import CollapseDeltas
 from tpopt.passes.derive.derivation import Derivation, Step
@@ -24,7 +25,7 @@ from tpopt.passes.derive.join_phases import JoinPhases
 from tpopt.passes.derive.merge_terms import MergeTerms
 from tpopt.passes.derive.narrow_sums import NarrowSums
 from tpopt.passes.derive.order_products import OrderProducts
-from tpopt.passes.derive.region import Reach, Region, is_worthwhile, regions
+from tpopt.passes.derive.region import Reach, Region, is_worthwhile, opened, regions
 from tpopt.passes.derive.sparse_constants import SparseConstants
 from tpopt.passes.derive.split_iterators import SplitIterators
 from tpopt.passes.derive.split_phases import SplitPhases, components, permutations_left
@@ -38,6 +39,10 @@ LAWS = (SplitIterators, CollapseDeltas, NarrowSums, MergeTerms, SymmetricPowers,
 """Laws about a region's polynomial, in the order in which they are tried."""
 TILES = (4, 2)
 """Results along an axis that tiles hold: larger ones save little more, and lose accuracy."""
+MOST_FOLDED = 1 << 27
+"""Multiply-adds that one derivation may take before the program runs: more are too long to check."""
+TRANSFORM = 8.0
+"""How much slower a library's transforms compute than products of matrices (measured: 27 of 220 GMAC/s)."""
 LANES = 16
 """Results that a vector holds."""
 TYPICAL = 64
@@ -57,18 +62,22 @@ class Explorer:
     without: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        self.builder = Builder(self.program.tensors)
+        self.opened = opened(self.program)
+        self.builder = Builder(self.opened.tensors)
         self.sizes = _sizes(self.program)
+        self.library = self._in_library()
 
     def run(self) -> list[list[Derivation]]:
         """For each region with a promising derivation, the best few, the best first."""
         found: dict[str, list[Derivation]] = {}
         chains: dict[str, set[tuple[str, ...]]] = {}  # of the laws that paid, by what the region is but for names
         for reach in (Reach.ALL, Reach.SUMS, Reach.PRODUCTS):
-            for region in regions(self.program, reach):
+            for region in regions(self.opened, reach, frozenset(o for s in self.library for o in s.outs)):
                 if region.name in found or not is_worthwhile(region.polynomial):
                     continue
-                key = _key(self.program, region)
+                if region.root.outs[0] not in self.program.producers:
+                    continue  # inside a library call
+                key = _key(self.opened, region)
                 known = None if key is None else chains.get(key)  # layers repeat, and regions that reach no further
                 if known is not None and not known:
                     continue
@@ -178,13 +187,28 @@ class Explorer:
 
     def expected(self, program: Program, constants: frozenset[Tensor]) -> float:
         """Microseconds of a region's program, what depends on weights alone apart."""
+        program = CommonSubexpressions().run(program, Trace())
         fixed = set(constants)
         for stage in program.stages:
             if all(t in fixed for t in stage_reads(stage)):
                 fixed.update(stage.outs)
         return sum(self._us(s) for s in program.stages if isinstance(s, Compute) and s.outs[0] not in fixed)
 
+    def _in_library(self) -> dict[Stage, float]:
+        """Microseconds of the stages that a library call stands for: those of the call at its last one."""
+        found: dict[Stage, float] = {}
+        for stage in self.program.stages:
+            if isinstance(stage, Kernel):
+                work = stage_work(stage, self.sizes)
+                elements = sum(self._elements(t.shape) for t in (*stage_reads(stage), *stage.outs))
+                found.update(dict.fromkeys(stage.defines, 0.0))
+                operations = float(work.macs + work.flops // 2) * (TRANSFORM if stage.implementation == "fft" else 1)
+                found[stage.defines[-1]] = float(self.cost.product(operations, elements))
+        return found
+
     def _us(self, stage: Compute) -> float:
+        if stage in self.library:
+            return self.library[stage]
         work = stage_work(stage, self.sizes)
         elements = sum(self._elements(t.shape) for t in (*stage_reads(stage), *stage.outs))
         return float(self.cost.product(float(work.macs + work.flops // 2), elements))
@@ -209,7 +233,7 @@ class _Search:
     found: list[Derivation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.before = original(self.explorer.program, self.region)
+        self.before = original(self.explorer.opened, self.region)
         self.before_us = self.explorer.expected(self.before, self.region.constants)
         self.open: list[tuple[float, int, Form, tuple[Step, ...]]] = []
         self.seen: set[str] = set()
@@ -228,7 +252,7 @@ class _Search:
                 if isinstance(new, Refusal):
                     self.explorer.trace.refused(law.name, new)
                     continue
-                self._visit(new, steps, Step(law.name, law.numerics, "", new.program(self.explorer.program)))
+                self._visit(new, steps, Step(law.name, law.numerics, "", new.program(self.explorer.opened)))
 
     def follow(self, chains: Collection[tuple[str, ...]]) -> None:
         """Applies these laws one after the other, the products' expansion first and their order last."""
@@ -242,14 +266,14 @@ class _Search:
                     self.explorer.trace.refused(law.name, new)
                     break
                 form = new
-                steps = (*steps, Step(law.name, law.numerics, "", new.program(self.explorer.program)))
+                steps = (*steps, Step(law.name, law.numerics, "", new.program(self.explorer.opened)))
             else:
                 self.found += self._orders(form, steps)
 
     def _expanded(self) -> tuple[Form, Step]:
         form = Form(self.region, self.region.polynomial)
         detail = f"{len(self.region.members)} stages as one sum of products"
-        return form, Step("ExpandProducts", Numerics.REASSOCIATING, detail, form.program(self.explorer.program))
+        return form, Step("ExpandProducts", Numerics.REASSOCIATING, detail, form.program(self.explorer.opened))
 
     def _visit(self, form: Form, steps: tuple[Step, ...], step: Step) -> None:
         """Orders a form's products and puts it into the queue, unless an equal one was met."""
@@ -270,9 +294,12 @@ class _Search:
     def _ordered(self, form: Form, steps: tuple[Step, ...], fused: bool) -> Derivation | None:
         explorer = self.explorer
         try:
-            ordered = OrderProducts(explorer.program, explorer.sizes, explorer.builder, explorer.cost, fused).run(form)
+            ordered = OrderProducts(explorer.opened, explorer.sizes, explorer.builder, explorer.cost, fused).run(form)
         except LimitExceeded as error:
             explorer.trace.refused("OrderProducts", str(error))
+            return None
+        if ordered.folded_macs > MOST_FOLDED:
+            explorer.trace.refused("OrderProducts", f"{ordered.folded_macs:,} multiply-adds before the program runs")
             return None
         detail = f"{ordered.macs:,} multiply-adds, {ordered.folded_macs:,} before the program runs"
         chain = (*steps, Step("OrderProducts", Numerics.REASSOCIATING, detail, ordered.program))

@@ -109,8 +109,9 @@ def _written(found: SlidingSum, axes: list[_Axis], builder: Builder) -> Joined:
     parts = dict(zip((*own, *phases), _parts(channel, (*own, *phases)), strict=True))
     taps: dict[Atom, IndexLike] = {s.tap: s.tap_at(s.tap) for s in found.slides}
     places: dict[Atom, IndexLike] = {a.slide.loop: a.position for a in axes}
-    values: dict[Atom, IndexLike] = {**{a.place: 0 for a in axes}, **parts}
-    mapping = {loop: substitute(index(where), values) for loop, where in places.items()}
+    values: dict[Atom, IndexLike] = {i: where for i, where in parts.items()}  # noqa: C416 - wider types
+    values |= {a.place: 0 for a in axes}
+    mapping: dict[Atom, IndexLike] = {loop: substitute(index(where), values) for loop, where in places.items()}
     weight_loops = (channel, *found.summed, *(s.tap for s in found.slides))
     value = substitute_iters(found.weight, {**taps, **mapping, **{i: parts[i] for i in own}})
     weight = _stage(builder, f"{base}.weight", weight_loops, value)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from tpopt.ir import Bound, Builder, Iter, Select
 from tpopt.ir.walk import is_literal
 from tpopt.passes.derive.form import Form
-from tpopt.passes.derive.products import Polynomial, Product, without
+from tpopt.passes.derive.products import Polynomial, Product, span, without
 from tpopt.rewrite import Numerics, Refusal
 
 
@@ -59,20 +59,7 @@ def _bounded(product: Product) -> tuple[Iter, Bound, int, int] | None:
     for factor in product.factors:
         for bound in factor.guard.bounds if isinstance(factor, Select) and is_literal(factor.outside, 0) else ():
             for iterator in product.summed:
-                span = _span(bound, iterator)
-                if span is not None and isinstance(iterator.extent, int):
-                    return iterator, bound, max(span[0], 0), min(span[1], iterator.extent)
+                found = span(bound, iterator)
+                if found is not None and isinstance(iterator.extent, int):
+                    return iterator, bound, max(found[0], 0), min(found[1], iterator.extent)
     return None
-
-
-def _span(bound: Bound, iterator: Iter) -> tuple[int, int] | None:
-    """The values for which ``low <= iterator + offset < high``, where those are numbers."""
-    slope = bound.value.coefficient(iterator).constant
-    ends = bound.low.constant, bound.high.constant
-    if slope not in (1, -1) or ends[0] is None or ends[1] is None:
-        return None
-    offset = (bound.value - slope * iterator).constant
-    if offset is None:
-        return None
-    start, end = ends[0] - offset, ends[1] - offset
-    return (start, end) if slope == 1 else (1 - end, 1 - start)

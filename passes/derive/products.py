@@ -11,7 +11,22 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TypeAlias
 
-from tpopt.ir import Apply, Bound, Const, Guard, Iter, Read, Reduce, Scalar, Select, const, postorder, select
+from tpopt.ir import (
+    Apply,
+    Bound,
+    Cast,
+    Const,
+    DType,
+    Guard,
+    Iter,
+    Read,
+    Reduce,
+    Scalar,
+    Select,
+    const,
+    postorder,
+    select,
+)
 from tpopt.ir.index import Atom, IndexLike, walk_atoms
 from tpopt.ir.walk import children, is_literal, own_indices, substitute_iters
 from tpopt.passes.derive.pieces import pieces
@@ -91,6 +106,8 @@ class Expander:
             case Read():
                 expansion = self.known(term)
                 return (Product((), (term,)),) if expansion is None else expansion
+            case Cast():
+                return self._cast(term, inner[0])
             case Apply() if not (term.dtype.is_float or term.dtype.is_complex):
                 return None
             case Apply(function="add" | "sub"):
@@ -105,7 +122,7 @@ class Expander:
                 return self._summed(inner[0], term.iters)
             case Select() if is_literal(term.outside, 0):
                 return self._guarded(inner[0], term.guard)
-            case Select(guard=Guard((_,))):
+            case Select():
                 return self._pieces(term)
             case _:
                 return None
@@ -119,6 +136,12 @@ class Expander:
             assert second is not None
             parts = [parts[0], second]
         return _bounded(tuple(p for part in parts for p in part))
+
+    def _cast(self, term: Cast, inner: Polynomial | None) -> Polynomial | None:
+        """Real products as complex ones; other conversions are functions."""
+        if inner is None or not term.dtype.is_complex or term.value.dtype is not term.dtype.real:
+            return None
+        return tuple(replace(p, factors=tuple(_as_complex(f, term.dtype) for f in p.factors)) for p in inner)
 
     def _scaled(self, inner: Polynomial | None, factor: Scalar) -> Polynomial | None:
         return None if inner is None else tuple(replace(p, factors=(factor, *p.factors)) for p in inner)
@@ -144,7 +167,7 @@ class Expander:
     def _summed(self, inner: Polynomial | None, iters: Iterable[Iter]) -> Polynomial | None:
         if inner is None:
             return None
-        made = [_sum_over(p, tuple(iters)) for p in inner]
+        made = [_sum_over(p, tuple(iters)) for p in _without_zeros(inner)]
         kept = tuple(renewed(p, self.names) for p in made if p is not None)
         return kept if len(kept) == len(made) else None
 
@@ -154,16 +177,32 @@ class Expander:
         return tuple(replace(p, factors=guarded(p.factors, guard)) for p in inner)
 
     def _pieces(self, term: Select) -> Polynomial | None:
-        (bound,) = term.guard.bounds
-        if not self.fixed.isdisjoint(_bound_iters(bound)):
+        if isinstance(term.inside, Const) and isinstance(term.outside, Const):
+            return (Product((), (term,)),)
+        if len(term.guard.bounds) != 1:
             return None
-        total: list[Product] = []
+        (bound,) = term.guard.bounds
+        together = not self.fixed.isdisjoint(_bound_iters(bound))
+        parts: list[Polynomial] = []
         for where, piece in pieces(term) or ():
             part = self._guarded(self._found[piece], where)
-            if part is None or len(total) + len(part) > MOST_PRODUCTS:
+            if part is None:
                 return None
-            total += (renewed(p, self.names) for p in part)
-        return tuple(total) or None
+            part = tuple(p for p in _without_zeros(part) if not is_empty(p))
+            if part:
+                parts.append(part)
+        if (together and len(parts) > 1) or sum(map(len, parts)) > MOST_PRODUCTS:
+            return None
+        return tuple(renewed(p, self.names) for part in parts for p in part) or None
+
+
+def _as_complex(factor: Scalar, dtype: DType) -> Scalar:
+    """A real factor as a complex one; guards stay outside."""
+    if isinstance(factor, Const):
+        return const(factor.value, dtype)
+    if isinstance(factor, Select) and is_literal(factor.outside, 0):
+        return Select(factor.guard, _as_complex(factor.inside, dtype), const(0, dtype))
+    return Cast(dtype, factor)
 
 
 def _sum_over(product: Product, iters: tuple[Iter, ...]) -> Product | None:
@@ -178,6 +217,42 @@ def _sum_over(product: Product, iters: tuple[Iter, ...]) -> Product | None:
     count = prod(n for n in idle if isinstance(n, int))
     factors = product.factors if count == 1 else (const(count, product.factors[0].dtype), *product.factors)
     return Product((*product.summed, *(i for i in iters if i in read)), factors)
+
+
+def is_empty(product: Product) -> bool:
+    """Whether the guards of a product contradict each other: it is zero everywhere."""
+    spans: dict[Iter, tuple[int, int]] = {}
+    for factor in product.factors:
+        for bound in factor.guard.bounds if isinstance(factor, Select) and is_literal(factor.outside, 0) else ():
+            for iterator in _bound_iters(bound):
+                found = span(bound, iterator)
+                if found is not None and isinstance(iterator.extent, int):
+                    low, high = spans.get(iterator, (0, iterator.extent))
+                    spans[iterator] = max(low, found[0]), min(high, found[1])
+    return any(low >= high for low, high in spans.values())
+
+
+def span(bound: Bound, iterator: Iter) -> tuple[int, int] | None:
+    """The values of an iterator for which ``low <= iterator + offset < high``, where those are numbers."""
+    slope = bound.value.coefficient(iterator).constant
+    ends = bound.low.constant, bound.high.constant
+    if slope not in (1, -1) or ends[0] is None or ends[1] is None:
+        return None
+    offset = (bound.value - slope * iterator).constant
+    if offset is None:
+        return None
+    start, end = ends[0] - offset, ends[1] - offset
+    return (start, end) if slope == 1 else (1 - end, 1 - start)
+
+
+def _without_zeros(polynomial: Polynomial) -> Polynomial:
+    """The products that are not zero whatever is read, or one that is."""
+    kept = tuple(p for p in polynomial if not any(is_literal(_inside(f), 0) for f in p.factors))
+    return kept or polynomial[:1]
+
+
+def _inside(factor: Scalar) -> Scalar:
+    return factor.inside if isinstance(factor, Select) and is_literal(factor.outside, 0) else factor
 
 
 def _bounded(polynomial: Polynomial) -> Polynomial | None:

@@ -11,7 +11,23 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from math import prod
 
-from tpopt.ir import Apply, Compute, Index, Iter, Program, Read, Reduce, Scalar, Select, Stage, Tensor, postorder
+from tpopt.ir import (
+    Apply,
+    Cast,
+    Compute,
+    Const,
+    Index,
+    Iter,
+    Kernel,
+    Program,
+    Read,
+    Reduce,
+    Scalar,
+    Select,
+    Stage,
+    Tensor,
+    postorder,
+)
 from tpopt.ir.index import Atom, IndexLike
 from tpopt.ir.program import Array
 from tpopt.ir.walk import children, is_literal, own_indices, stage_reads, substitute_iters
@@ -73,14 +89,14 @@ class Reach(IntEnum):
     """Also what several stages read: each of them may find that it needs only a part of it."""
 
 
-def regions(program: Program, reach: Reach = Reach.SUMS) -> Iterator[Region]:
-    """Every region in program order."""
-    return _Finder(program, reach).run()
+def regions(program: Program, reach: Reach = Reach.SUMS, always: frozenset[Tensor] = frozenset()) -> Iterator[Region]:
+    """Every region in program order; ``always`` are tensors that go into their readers, a few, whatever the reach."""
+    return _Finder(program, reach, always).run()
 
 
 class _Finder:
-    def __init__(self, program: Program, reach: Reach) -> None:
-        self.program, self.reach = program, reach
+    def __init__(self, program: Program, reach: Reach, always: frozenset[Tensor]) -> None:
+        self.program, self.reach, self.always = program, reach, always
         self.constants = frozenset(constant_tensors(program))
         self.values = {w.name: program.constants[w.name] for w in program.weights if w.name in program.constants}
         self.names = Names()
@@ -185,8 +201,32 @@ class _Finder:
             return True
         if self.reach < Reach.SUMS and products > 1:
             return False
-        shared = self.reach is Reach.ALL and len(readers) <= MOST_READERS and products <= MOST_SHARED
+        anywhere = self.reach is Reach.ALL or out in self.always
+        shared = anywhere and len(readers) <= MOST_READERS and products <= MOST_SHARED
         return len(readers) == 1 or shared
+
+
+def opened(program: Program) -> Program:
+    """The program with library calls that are sums of products (transforms) as the stages they stand for."""
+    stages: list[Stage] = []
+    for stage in program.stages:
+        stages.extend(stage.defines if isinstance(stage, Kernel) and _is_linear(stage) else (stage,))
+    return program if len(stages) == len(program.stages) else program.with_stages(tuple(stages))
+
+
+def _is_linear(kernel: Kernel) -> bool:
+    bodies = [b for s in kernel.defines if isinstance(s, Compute) for b in s.bodies]
+    computed = all(isinstance(s, Compute) and len(s.outs) == 1 for s in kernel.defines)
+    return computed and all(_is_product(t) for t in postorder(*bodies))
+
+
+def _is_product(term: Scalar) -> bool:
+    match term:
+        case Reduce():
+            return term.monoid == "sum"
+        case Apply():
+            return term.function in ("add", "sub", "mul", "neg", "real", "imag")
+    return isinstance(term, (Read, Cast, Const, Select))
 
 
 def _tops(body: Scalar, expander: Expander) -> list[Scalar]:

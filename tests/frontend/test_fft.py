@@ -65,7 +65,7 @@ def test_a_transform_is_one_kernel_over_a_structured_weight():
     assert str(weight.structure) == "dft(6, 4, 6, 1)"
     assert weight.name not in traced.algebra.constants
     assert (
-        "real(args_0[i0,k] * dft6.inverse[k,i1]) * select(1 <= k < 3, 2.0, 1.0) } * 0.16666666666666666"
+        "real(sum[k:4]{ (args_0[i0,k] * dft6.inverse[k,i1]) * select(1 <= k < 3, 2.0, 1.0) }) * 0.16666666666666666"
         in texts(traced)[0]
     )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from tpopt.errors import UsageError
+from tpopt.frontend.trace import trace
 from tpopt.ir import Opaque, Program, tensor
 from tpopt.ir.dtypes import DType
 from tpopt.ir.parse import parse_program
@@ -42,6 +44,13 @@ def counts(inputs: str, stage: str, **sizes: int) -> tuple[int, int]:
          "y: f32[2,4,6] = L[n:2,o:4,i:6] sum[c:3,r:3]{ select(1 <= i+r < 7, x[n,c,i+r-1], 0.0) * w[o,c,r] }",
          (2 * 4 * 6 * 9, 0)),
         ("x: f32[4], t: i64[5]", "y: f32[4] = scatter add into x L[i:5] at [t[i]{0:4}] { exp(x[0]) }", (0, 5 + 1)),
+        ("x: c64[3,4], w: c64[4,5]", "y: c64[3,5] = L[i:3,j:5] sum[k:4]{ x[i,k] * w[k,j] }", (4 * 60, 0)),
+        ("x: f32[3,4], w: c64[4,5]", "y: c64[3,5] = L[i:3,j:5] sum[k:4]{ c64(x[i,k]) * w[k,j] }", (2 * 60, 0)),
+        ("x: c64[3,4], w: c64[4,5]",
+         "y: f32[3,5] = L[i:3,j:5] real(sum[k:4]{ x[i,k] * w[k,j] } + x[i,0])", (2 * 60, 15 + 15)),
+        ("x: c64[3,4], w: c64[4,5]",
+         "y: f32[3,5] = L[i:3,j:5] real(sum[k:4]{ x[i,k] * w[k,j] }) + abs(sum[k:4]{ x[i,k] * w[k,j] })",
+         (4 * 60, 3 * 15)),
         ("x: f32[6,8]", "v: f32[6,8], i: i64[6,8] = sort(x, axis=1, descending=false, stable=true)", (0, 48 * 3)),
     ],
 )  # fmt: skip
@@ -117,3 +126,12 @@ def test_it_prints_as_a_table_and_turns_into_a_dictionary():
     totals = {"macs": 60, "flops": 0, "bytes_read": 128, "bytes_written": 60, "temporaries": 0, "opaque": []}
     stage = {"name": "y", "kind": "compute", "macs": 60, "flops": 0, "bytes_read": 128, "bytes_written": 60}
     assert w.to_dict() == {**totals, "stages": [stage]}
+
+
+def test_a_transform_in_a_library_counts_as_a_fast_one():
+    class Once(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.fft2(x)
+
+    algebra = trace(Once(), (torch.zeros(3, 8, 16, dtype=torch.complex64),)).algebra
+    assert (work(algebra).macs, work(algebra).flops) == (0, 5 * 3 * 8 * 16 * 7)

@@ -2,24 +2,26 @@
 
 Each distinct sub-term of a stage counts once for each point of the iterators that it depends on.
 A sum of products counts one multiply-add for each product, point of the loops and point of the reduction, whatever its
-guards exclude. Conversions, selects and index arithmetic count nothing.
+guards exclude; a product of complex numbers is four real ones, that of a complex and a real number two, and half of
+that where only a real or an imaginary part is used. A Fourier transform in a library counts as a fast one. Conversions,
+selects and index arithmetic count nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, log2, prod
 from typing import Any
 
 from tpopt.errors import UsageError
 from tpopt.ir.functions import function
-from tpopt.ir.index import IndexLike, Iter, evaluate
+from tpopt.ir.index import Index, IndexLike, Iter, evaluate
 from tpopt.ir.interpret.terms import StageTerms, iters_of, shared
 from tpopt.ir.program import Program
 from tpopt.ir.stages import Compute, Cond, Kernel, Opaque, Scan, Scatter, Sort, Stage, TopK
 from tpopt.ir.terms import Apply, Cast, Const, Read, Reduce, Scalar, Tensor
-from tpopt.ir.walk import own_indices, postorder, stage_reads, tensors_of_indices
+from tpopt.ir.walk import children, own_indices, postorder, stage_reads, tensors_of_indices
 
 Sizes = Mapping[str, int]
 
@@ -182,10 +184,20 @@ class _Counter:
                 return 0, self.comparisons(stage.source, stage.axis, None)
             case TopK():
                 return 0, self.comparisons(stage.source, stage.axis, self.size(stage.k))
+            case Kernel(implementation="fft"):
+                return 0, self.transform(stage)
             case Kernel():
                 return self.all(stage.defines)
             case Opaque():
                 return 0, 0
+
+    def transform(self, stage: Kernel) -> int:
+        """Operations of a fast transform by the usual count: ``5 n log2 n`` for ``n`` complex numbers."""
+        lengths = dict(stage.parameters)["sizes"]
+        assert isinstance(lengths, tuple)
+        count = prod(self.size(n) for n in lengths if isinstance(n, (int, Index)))
+        points = max(self.elements(t) / (1 if t.dtype.is_complex else 2) for t in (stage.reads[0], *stage.outs))
+        return ceil(5 * points * log2(max(2.0, count)))
 
     def all(self, stages: Iterable[Stage]) -> tuple[int, int]:
         found = [self.stage(s) for s in stages]
@@ -200,19 +212,35 @@ class _Counter:
         """Multiply-adds and other operations of a stage's distinct terms."""
         macs = flops = 0
         absorbed: dict[Scalar, int] = {}
+        halved = _halved(terms.postorder)
         for reduce in {shared(t): t for t in terms.postorder if isinstance(t, Reduce)}.values():
             each = self.points(terms.free(reduce)) * self.points(reduce.iters)
             if reduce.monoid != "sum":
                 flops += each * _STEP.get(reduce.monoid, 1)
                 continue
             products, others = _addends(reduce, absorbed)
-            macs += each * products
+            macs += each * products // (2 if reduce in halved else 1)
             flops += each * others
         for term in terms.postorder:
             if isinstance(term, Apply):
                 operations = len(term.args) - 1 if function(term.function).arity < 0 else 1
                 flops += (operations - absorbed.get(term, 0)) * self.points(terms.free(term))
         return macs, flops
+
+
+def _halved(terms: Sequence[Scalar]) -> set[Scalar]:
+    """Complex terms of which one part alone is used."""
+    used: dict[Scalar, set[bool]] = {}
+    halved: set[Scalar] = set()
+    for term in reversed(terms):
+        uses = used.get(term, {False})
+        if term.dtype.is_complex and uses == {True}:
+            halved.add(term)
+        function = term.function if isinstance(term, Apply) else ""
+        half = function in ("real", "imag") or (term in halved and function in ("add", "sub", "neg"))
+        for operand in children(term):
+            used.setdefault(operand, set()).add(half)
+    return halved
 
 
 def _addends(reduce: Reduce, absorbed: dict[Scalar, int]) -> tuple[int, int]:
@@ -227,17 +255,18 @@ def _addends(reduce: Reduce, absorbed: dict[Scalar, int]) -> tuple[int, int]:
             case Apply(function="add" | "sub" | "neg"):
                 absorbed[term] = max(1, len(term.args) - 1)
                 pending += term.args
-            case Apply(function="mul") if _varying_factors(term) > 1:
+            case Apply(function="mul") if len(factors := _varying_factors(term)) > 1:
                 absorbed[term] = 1
-                products += 1
+                products += min(4, 2 ** sum(f.dtype.is_complex for f in factors))
             case _:
                 others += 1
     return products, others
 
 
-def _varying_factors(product: Scalar) -> int:
-    """Factors of a product that are no literals, through nested products."""
-    found, pending = 0, [product]
+def _varying_factors(product: Scalar) -> list[Scalar]:
+    """Factors of a product that are no literals, through nested products; as they are before conversions."""
+    found: list[Scalar] = []
+    pending = [product]
     while pending:
         term = pending.pop()
         match term:
@@ -248,5 +277,5 @@ def _varying_factors(product: Scalar) -> int:
             case Const():
                 continue
             case _:
-                found += 1
+                found.append(term)
     return found

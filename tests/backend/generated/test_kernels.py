@@ -139,6 +139,25 @@ def test_complex_numbers():
     torch.testing.assert_close(y, (x * z).sum(1))
 
 
+@pytest.mark.parametrize("columns", [3, 12, 16, 37, 64])
+def test_matrix_products_of_complex_numbers(columns: int):
+    generator = torch.Generator().manual_seed(0)
+    x, z = (torch.randn(*s, dtype=torch.complex64, generator=generator) for s in ((19, 40), (40, columns)))
+    (y,) = run(f"y: c64[19,{columns}] = L[i:19,j:{columns}] sum[k:40]{{ x[i,k] * z[k,j] }}", x=x, z=z)
+    torch.testing.assert_close(y, x @ z)
+
+
+@pytest.mark.parametrize("columns", [12, 64])
+def test_products_of_real_and_complex_numbers(columns: int):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(19, 40, generator=generator)
+    z = torch.randn(40, columns, dtype=torch.complex64, generator=generator)
+    (y,) = run(f"y: c64[19,{columns}] = L[i:19,j:{columns}] sum[k:40]{{ c64(x[i,k]) * z[k,j] }}", x=x, z=z)
+    torch.testing.assert_close(y, x.to(torch.complex64) @ z)
+    (y,) = run(f"y: f32[19,{columns}] = L[i:19,j:{columns}] real(sum[k:40]{{ z[k,j] * c64(x[i,k]) }}) * 2.0", x=x, z=z)
+    torch.testing.assert_close(y, (x.to(torch.complex64) @ z).real * 2)
+
+
 def test_inputs_of_any_strides():
     x = torch.randn(37, 21).t()
     (y,) = run("y: f32[21,37] = L[i:21,j:37] x[i,j] * 2.0", x=x)

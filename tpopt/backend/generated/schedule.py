@@ -194,7 +194,8 @@ def _registers(
     free = [i for i in loops if extent(i) > 1 or i is way.vector]
     tiled = sorted(free, key=lambda i: (i is not way.vector, sum(i in depends_on(r) for r in summed), -extent(i)))[:3]
     best, chosen = float("inf"), dict(sweeps)
-    most = processor.registers - 4
+    registers = processor.registers // (2 if any(r.dtype.is_complex for r in access.reduces) else 1)
+    most = registers - 4
     moving = {r: [i for i in tiled if i in depends_on(r)] for r in summed}
     apart = [
         r for r in summed
@@ -204,7 +205,7 @@ def _registers(
         number = dict(zip(tiled, counts, strict=True))
         accumulators = prod(counts)
         values = [prod(number[i] for i in moving[r]) for r in summed]
-        if accumulators > most or accumulators + min(values, default=0) + 2 > processor.registers:
+        if accumulators > most or accumulators + min(values, default=0) + 2 > registers:
             continue
         loads = sum(values)
         extra = sum(prod(number[i] for i in moving[r]) for r in apart)

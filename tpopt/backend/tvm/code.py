@@ -80,7 +80,7 @@ class Code:
 
     def bind(self, value: Expr) -> Expr:
         """Gives a value a name, so that using it twice does not compute it twice."""
-        if isinstance(value, (int, tirx.Var)) or value in self._slots or type(value).__name__ in ("IntImm", "FloatImm"):
+        if isinstance(value, (int, tirx.Var)) or value in self._slots or is_literal(value):
             return value
         element, lanes = element_of(value), lanes_of(value)
         if element == "bool":  # TVM's analysis of integer ranges fails on vectors of bool: they travel as floats
@@ -172,6 +172,16 @@ def gather(buffer: Any, offsets: Expr, mask: Expr | None = None) -> Expr:
         lanes = lanes_of(offsets)
         offsets = tirx.Select(splat(mask, lanes), offsets, literal(0, INDEX, lanes))
     return tirx.BufferLoad(buffer, [offsets])
+
+
+def is_literal(value: Expr) -> bool:
+    """Whether a value is a number, or one in all lanes."""
+    return type(value.value if isinstance(value, tirx.Broadcast) else value).__name__ in ("IntImm", "FloatImm")
+
+
+def is_zero(value: Expr) -> bool:
+    """Whether a value is the number 0, or that in all lanes."""
+    return is_literal(value) and float((value.value if isinstance(value, tirx.Broadcast) else value).value) == 0.0
 
 
 def store(code: Code, buffer: Any, offset: Number, value: Expr, mask: Expr | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tvm import tirx
 
 from tpopt.backend.tvm import mathematics
-from tpopt.backend.tvm.code import Expr, extract
+from tpopt.backend.tvm.code import Expr, extract, is_zero
 from tpopt.backend.tvm.elements import Value, choose, computed, widened, width_of
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import DType
@@ -59,6 +59,10 @@ On = Callable[..., Expr]
 
 
 def _product(on: On, a: Value, b: Value) -> Value:
+    if is_zero(a[1]):
+        a, b = b, a
+    if is_zero(b[1]):  # a real number: half of the products, and none of 0 by infinity
+        return on("mul", a[0], b[0]), on("mul", a[1], b[0])
     return (
         on("sub", on("mul", a[0], b[0]), on("mul", a[1], b[1])),
         on("add", on("mul", a[0], b[1]), on("mul", a[1], b[0])),

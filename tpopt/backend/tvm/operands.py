@@ -77,7 +77,13 @@ class Operand:
 
     def store(self, code: Code, at: Where, value: Value, lanes: int, mask: Expr | None) -> None:
         """Writes a value of that many lanes."""
-        if isinstance(value, tuple):
+        if isinstance(value, tuple) and lanes > 1 and isinstance(at, Line) and at.step == 1 and mask is None:
+            named = [code.bind(v) for v in value]
+            both_parts = [n + k * lanes for n in range(lanes) for k in (0, 1)]
+            for half in (0, 1):
+                mixed = shuffle(named, both_parts[half * lanes : (half + 1) * lanes])
+                store(code, self.buffer, at.base * 2 + half * lanes, code.bind(mixed))
+        elif isinstance(value, tuple):
             real = multiply(at, Line.of(2), lanes)
             for part, place in zip(value, (real, add(real, Line.of(1), lanes)), strict=True):
                 self._write(code, place, part, lanes, mask)

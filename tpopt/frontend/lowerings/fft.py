@@ -85,8 +85,10 @@ class Transform:
             value = value if fits else select(guard((0, index(k), x.shape[step.axis])), value, const(0, kind))
             term = apply("mul", value, self._weight(ctx, step, k, i[step.axis], kind))
             if step.real:
-                term = _twice(apply("real", term), k, step.n)
+                term = _twice(term, k, step.n)
             result = total((k,), term)
+            if step.real:
+                result = apply("real", result)
             return result if factor is None else apply("mul", result, cast(factor, result.dtype))
 
         shape = [step.columns if a == step.axis else e for a, e in enumerate(x.shape)]
