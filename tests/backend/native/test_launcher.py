@@ -123,6 +123,39 @@ def test_no_number_of_tasks_means_some_for_each_thread(symbols: Symbols, threads
     assert collected(symbols, 0) == [(number, tasks) for number in range(tasks)]
 
 
+def test_threads_have_the_same_tasks_in_every_loop(symbols: Symbols):
+    """The first half belongs to the thread that launches, from the first on; the other thread has the rest."""
+    torch.set_num_threads(2)
+    here = threading.get_ident()
+    for _ in range(3):
+        done: list[tuple[int, bool]] = []
+
+        def task(number: int, _tasks: int, done: list[tuple[int, bool]] = done) -> int:
+            time.sleep(0.01)
+            done.append((number, threading.get_ident() == here))
+            return 0
+
+        assert symbols.launch(task, 0) == 0
+        own = [number for number, mine in done if mine]
+        assert own[:4] == [0, 1, 2, 3]
+        assert [number for number, mine in done if not mine][:4] == [8, 9, 10, 11]
+
+
+def test_what_a_thread_has_not_begun_is_taken_from_the_end(symbols: Symbols):
+    torch.set_num_threads(2)
+    here, others = threading.get_ident(), []
+
+    def task(number: int, _tasks: int) -> int:
+        if threading.get_ident() == here:
+            time.sleep(0.5)
+        else:
+            others.append(number)
+        return 0
+
+    assert symbols.launch(task, 0) == 0
+    assert others == [*range(8, 16), *range(7, 0, -1)]
+
+
 def test_a_thread_that_is_slow_leaves_its_tasks_to_others(symbols: Symbols):
     torch.set_num_threads(2)
     slow, done = threading.get_ident(), []
