@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 from math import ceil, log2
 from typing import TYPE_CHECKING, Final
@@ -23,14 +24,16 @@ from tpopt._compile.metric import Judge
 from tpopt.choose.accuracy import AccuracyBudget, Errors
 from tpopt.choose.choose import Choice, solved
 from tpopt.errors import InvalidProgram, LimitExceeded, VerificationFailed
-from tpopt.ir import Kernel
+from tpopt.ir import Compute, Kernel, Program
 from tpopt.ir.aten import torch_dtype
 from tpopt.ir.walk import stage_reads
 from tpopt.log import record
 from tpopt.passes.precision.quantized import Quantized
 from tpopt.passes.precision.storage import Storage
 from tpopt.report import ParetoRow
+from tpopt.rewrite.contraction import contraction
 from tpopt.rewrite.numerics import Numerics
+from tpopt.rewrite.stages import constant_tensors
 from tpopt.runtime.compiled import Specialization, State
 from tpopt.sensitivity.output_error import Change, OutputErrors
 
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from tpopt.backend.binding import Binder
     from tpopt.choose.candidate import Candidate, Candidates
     from tpopt.choose.solve import Holding
+    from tpopt.report import VerificationRow
 
 SPARE: Final = 0.9
 """Aim at this part of the admitted error: predictions are first-order."""
@@ -51,16 +55,18 @@ WORTH: Final = 0.01
 """Where memory alone is bounded, an error of this size counts as much as all the time that the model takes."""
 STEEPEST: Final = 5
 """Doublings of the price on bytes, up and down from where all constants count as much as all the time."""
-FURTHER: Final = 3
-"""Plans tried beyond what a bisection over the values takes."""
+FURTHER: Final = 1
+"""Plans tried beyond what a bisection over the layers takes, those apart from families not counted."""
 
 
 @dataclass
 class Found:
-    """A plan within the budget."""
+    """A plan within the budget; ``others`` do without one of the families that it uses, by its name."""
 
     choice: Choice
     special: Specialization
+    verification: VerificationRow | None
+    others: dict[str, Found] = field(default_factory=dict)
 
 
 def approximated(attempt: Attempt, special: Specialization, state: State) -> Found | None:
@@ -162,16 +168,17 @@ class _Search:
 
     def run(self) -> Found | None:
         """Tries the whole budget; where it fails, bisects over the levels between what failed and what did not."""
-        budget, levels = self._attempt.budget, self._levels
-        limit = float("inf") if budget.max_error is None else (SPARE * budget.max_error) ** 2
+        levels = self._levels
+        limit = self._whole()
         low, high = 0, len(levels) + 1  # levels[:low] are admitted together, levels[:high] are not
-        for tried in range(ceil(log2(len(levels) + 1)) + FURTHER):
+        places = min(len(levels), _layers(self._attempt.forms[0]))
+        for tried in range(ceil(log2(places + 1)) + FURTHER):
             if tried and time.perf_counter() > self._attempt.deadline:
                 break
             choice = self._choice(limit)
             if choice is None and not tried and self._holding is not None:
                 raise self._too_small()
-            error = None if choice is None else self._admitted(choice, limit)
+            error = None if choice is None else self._admitted(choice)
             if error is None and not tried:
                 break
             place = bisect_right(levels, limit)
@@ -179,8 +186,52 @@ class _Search:
             if high - low <= 1:
                 break
             limit = self._next(low, high, limit, error)
+        self._apart(self._whole())
         self._attempt.pareto = tuple(self._rows)
         return self._best
+
+    def _whole(self) -> float:
+        """The sum of squared errors that the whole budget admits."""
+        most = self._attempt.budget.max_error
+        return float("inf") if most is None else (SPARE * most) ** 2
+
+    def _apart(self, limit: float) -> None:
+        """Plans without one of the families that the best uses, or that the budget did not admit together.
+
+        Prices of single kernels do not add up to the time of a plan, and one family's errors may take what another's
+        would have been worth. The race decides.
+        """
+        best = self._best
+        others: dict[str, Found] = {}
+        for family, members in self._families().items():
+            if not members or (best is not None and members.isdisjoint(best.choice.solution.picked)):
+                continue
+            if time.perf_counter() > self._attempt.deadline:
+                break
+            choice = self._choice(limit, members)
+            found = None if choice is None else self._alone(choice)
+            if found is not None:
+                others[f"without {family}"] = found
+        if best is None and others:
+            best = others.pop(next(iter(others)))
+        self._best = best
+        if best is not None:
+            best.others, self._attempt.verification = others, best.verification
+
+    def _alone(self, choice: Choice) -> Found | None:
+        """The plan of a choice, if it holds the budget."""
+        self._best = None
+        self._admitted(choice)
+        return self._best
+
+    def _families(self) -> dict[str, frozenset[Candidate]]:
+        """The candidates that need codes, and those that read factorized weights."""
+        admitted = self._exact.found.admitted
+        codes = {n for s in self._attempt.storages if isinstance(s, Quantized) for n in s.origin}
+        coded = {c for c in admitted if codes.intersection(v.name for v in (*c.needs, *c.produces))}
+        coded |= {c for c in admitted if codes.intersection(t.name for t in stage_reads(c.stage))}
+        factored = {c for c in admitted if self._accuracy.approximating(c)}
+        return {"codes": frozenset(coded), "factors": frozenset(factored)}
 
     def _next(self, low: int, high: int, limit: float, error: float | None) -> float:
         """The next sum to try: by the ratio of the errors where that says enough, else in the middle."""
@@ -205,8 +256,9 @@ class _Search:
             best = self._holding
         return best
 
-    def _choice(self, limit: float) -> Choice | None:
-        choice = self._accuracy.cheapest(limit, self._priced, self._exact.solution.total_us)
+    def _choice(self, limit: float, without: frozenset[Candidate] = frozenset()) -> Choice | None:
+        priced = partial(self._priced, without=without)
+        choice = self._accuracy.cheapest(limit, priced, self._exact.solution.total_us)
         return choice if choice and all_proved(self._attempt.history, choice.solution.picked) else None
 
     def _too_small(self) -> LimitExceeded:
@@ -221,19 +273,20 @@ class _Search:
             f"feasible is weights_bytes={found}"
         )
 
-    def _priced(self, price: float) -> Choice | None:
+    def _priced(self, price: float, without: frozenset[Candidate] = frozenset()) -> Choice | None:
         exact, attempt = self._exact, self._attempt
         assert attempt.traced is not None
-        penalties = self._accuracy.penalties(exact.found.admitted, price + self._least_price)
+        found = replace(exact.found, admitted=[c for c in exact.found.admitted if c not in without])
+        penalties = self._accuracy.penalties(found.admitted, price + self._least_price)
         original, forms = attempt.traced.original, attempt.forms
         try:
             return solved(
-                original, forms, exact.found, exact.prices, approximate=True, penalties=penalties, holding=self._holding
+                original, forms, found, exact.prices, approximate=True, penalties=penalties, holding=self._holding
             )
         except InvalidProgram:
             return None
 
-    def _admitted(self, choice: Choice, limit: float) -> float | None:
+    def _admitted(self, choice: Choice) -> float | None:
         """``None`` when the plan holds the budget, and is the best then; else its error."""
         attempt, old, before = self._attempt, self._special, self._attempt.verification
         exact = all(c.numerics is not Numerics.APPROXIMATE for c in choice.solution.picked)
@@ -258,9 +311,16 @@ class _Search:
                 status="refused" if problem else "admitted", note=problem,
             )
         )  # fmt: skip
-        record("approximate", "tried", limit=limit, predicted=predicted, measured=measured, problem=problem)
+        record("approximate", "tried", predicted=predicted, measured=measured, problem=problem)
         if problem:
             attempt.verification = before
             return measured
-        self._best = Found(choice, special)
+        self._best = Found(choice, special, row)
         return None
+
+
+def _layers(program: Program) -> int:
+    """Sums of products with a weight."""
+    constants = constant_tensors(program)
+    matches = (contraction(s) for s in program.stages if isinstance(s, Compute))
+    return sum(m is not None and bool(m.weights(constants)) for m in matches)

@@ -71,6 +71,9 @@ def build(attempt: Attempt) -> Built:
             attempt.built = _built(attempt, found.special, state)
             attempt.built.verification = attempt.verification
             attempt.built.rivals["exact"] = exact
+            for name, other in found.others.items():
+                rival = attempt.built.rivals[name] = _built(attempt, other.special, state, other.choice)
+                rival.verification = other.verification
     if attempt.plain is not None and attempt.options.gate:
         beside = _beside(special, attempt.plain)
         attempt.built.rivals["plain"] = _built(attempt, beside, state, attempt.plain)

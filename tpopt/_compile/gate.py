@@ -35,8 +35,8 @@ SETTLE_S = 0.005
 def race(attempt: Attempt, built: Built) -> ResultRow:
     """``optimized`` when the whole 95 % interval of original time over plan time lies above 1.
 
-    Its rivals run too (the plan of original operators alone, the exact plan beside an approximate one): where one of
-    them beats the chosen plan, it takes its place.
+    Its rivals run too (the plan of original operators alone; beside an approximate plan the exact one, and those
+    without one of its families): where one of them beats the chosen plan, it takes its place.
     """
     eager = EagerCallable(attempt.model)
     budget = max(2.0, min(20.0, attempt.deadline - time.perf_counter()))
@@ -67,7 +67,7 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
     attempt.choice, attempt.verification = winner.choice, winner.verification
     if winner.verification is None and attempt.options.verify:
         verify_plan(attempt, winner.specialization, winner.state)
-    reason = _REASONS[best] if ratio.low > 1.0 else "within the budget, which the original is not"
+    reason = _REASONS.get(best, _REASONS["plan"]) if ratio.low > 1.0 else "within the budget, which the original is not"
     return ResultRow(status="optimized", reason=reason, **figures)
 
 

@@ -57,7 +57,7 @@ class AccuracyBudget:
         return self._sums[candidate]
 
     def _sum(self, candidate: Candidate) -> Errors | None:
-        found = [self.known[n] for n in self._approximating(candidate)]
+        found = [self.known[n] for n in self.approximating(candidate)]
         for storage in self.storages:
             for name in rounded(candidate, storage):
                 if name not in self.known:
@@ -66,7 +66,7 @@ class AccuracyBudget:
         told = [e for e in found if e is not None and all(map(math.isfinite, e))]
         return tuple(map(sum, zip(*told, strict=True))) if told and len(told) == len(found) else None
 
-    def _approximating(self, candidate: Candidate) -> list[str]:
+    def approximating(self, candidate: Candidate) -> list[str]:
         """The constants in a candidate's reads that approximate others, narrow ones under the name they stand for."""
         names = dict.fromkeys(self._wide.get(t.name, t.name) for t in stage_reads(candidate.stage))
         return [n for n in names if n in self._constants]
