@@ -131,7 +131,7 @@ def test_threads_have_the_same_tasks_in_every_loop(symbols: Symbols):
         done: list[tuple[int, bool]] = []
 
         def task(number: int, _tasks: int, done: list[tuple[int, bool]] = done) -> int:
-            time.sleep(0.01)
+            time.sleep(0.03)
             done.append((number, threading.get_ident() == here))
             return 0
 
@@ -147,7 +147,7 @@ def test_what_a_thread_has_not_begun_is_taken_from_the_end(symbols: Symbols):
 
     def task(number: int, _tasks: int) -> int:
         if threading.get_ident() == here:
-            time.sleep(0.5)
+            time.sleep(1.0)
         else:
             others.append(number)
         return 0
