@@ -153,7 +153,7 @@ def test_what_a_thread_has_not_begun_is_taken_from_the_end(symbols: Symbols):
         return 0
 
     assert symbols.launch(task, 0) == 0
-    assert others == [*range(8, 16), *range(7, 0, -1)]
+    assert others[:15] == [*range(8, 16), *range(7, 0, -1)]  # and 0, where this thread came too late for its first
 
 
 def test_a_thread_that_is_slow_leaves_its_tasks_to_others(symbols: Symbols):
