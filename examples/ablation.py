@@ -44,8 +44,8 @@ def gain(program: Program, without: Sequence[str] = ()) -> float:
     explorer = Explorer(program, Trace(), without=frozenset(without))
     found = offered(program, explorer.run())
     constants = frozenset(constant_tensors(program))
-    before = explorer.expected(program, constants)
-    return max([1.0, *(before / explorer.expected(p, constants) for p in found)])
+    before = explorer.estimate.expected(program, constants)
+    return max([1.0, *(before / explorer.estimate.expected(p, constants) for p in found)])
 
 
 def main(names: Sequence[str]) -> None:

@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-
 FOLDED = 1e-9
 """Share of its time that a product of constants counts: it is taken once, and decides among orders that are equal."""
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import islice
-from math import ceil, prod
 
 import numpy as np
 
 from tpopt.errors import LimitExceeded
-from tpopt.ir import Builder, Compute, Kernel, Program, Size, Stage, Symbol, Tensor, index
+from tpopt.ir import Builder, Compute, Program
 from tpopt.ir.canonical import structural_hash
-from tpopt.ir.index import evaluate, walk_atoms
 from tpopt.ir.walk import stage_reads
-from tpopt.ir.work import stage_work
-from tpopt.passes.common_subexpressions import CommonSubexpressions
 from tpopt.passes.contraction import Cost
 from tpopt.passes.derive.collapse_deltas import CollapseDeltas
 from tpopt.passes.derive.derivation import Derivation, Step
+from tpopt.passes.derive.estimate import Estimate, idle
 from tpopt.passes.derive.form import Form, fragment_of, original
 from tpopt.passes.derive.join_phases import JoinPhases
 from tpopt.passes.derive.merge_terms import MergeTerms
@@ -41,12 +38,6 @@ TILES = (4, 2)
 """Results along an axis that tiles hold: larger ones save little more, and lose accuracy."""
 MOST_FOLDED = 1 << 27
 """Multiply-adds that one derivation may take before the program runs: more are too long to check."""
-TRANSFORM = 8.0
-"""How much slower a library's transforms compute than products of matrices (measured: 27 of 220 GMAC/s)."""
-LANES = 16
-"""Results that a vector holds."""
-TYPICAL = 64
-"""What a run-time extent counts as where its bounds say no better."""
 
 
 @dataclass
@@ -64,15 +55,14 @@ class Explorer:
     def __post_init__(self) -> None:
         self.opened = opened(self.program)
         self.builder = Builder(self.opened.tensors)
-        self.sizes = _sizes(self.program)
-        self.library = self._in_library()
+        self.estimate = Estimate(self.program, self.cost)
 
     def run(self) -> list[list[Derivation]]:
         """For each region with a promising derivation, the best few, the best first."""
         found: dict[str, list[Derivation]] = {}
         chains: dict[str, set[tuple[str, ...]]] = {}  # of the laws that paid, by what the region is but for names
         for reach in (Reach.ALL, Reach.SUMS, Reach.PRODUCTS):
-            for region in regions(self.opened, reach, frozenset(o for s in self.library for o in s.outs)):
+            for region in regions(self.opened, reach, self.estimate.in_library):
                 if region.name in found or not is_worthwhile(region.polynomial):
                     continue
                 if region.root.outs[0] not in self.program.producers:
@@ -108,7 +98,7 @@ class Explorer:
                 step = Step(law.name, law.numerics, layers, after)
                 self.trace.offered(law.name, (), layers, law.numerics)
             constants = frozenset(constant_tensors(self.program))
-            us = [self.expected(p, constants) for p in (before, after)]
+            us = [self.estimate.expected(p, constants) for p in (before, after)]
             derivation = Derivation(root, before, (step,), us[1], us[0])
             if self.is_promising(derivation):
                 yield component.result.name, derivation
@@ -125,9 +115,9 @@ class Explorer:
                     self.trace.refused(law.name, made)
                     continue
                 before, after = (fragment_of(self.program, s, stage.outs) for s in ((stage,), made.stages))
-                us = self._us(made.sums) * _idle(made.results) + self._moved_us(made.root)
+                us = self.estimate.us(made.sums) * idle(made.results) + self.estimate.moved_us(made.root)
                 step = Step(law.name, law.numerics, f"{made.results} results a place", after)
-                derivation = Derivation(stage, before, (step,), us, self._us(stage) * _idle(made.before))
+                derivation = Derivation(stage, before, (step,), us, self.estimate.us(stage) * idle(made.before))
                 if not self.is_promising(derivation):
                     self.trace.refused(law.name, "a place has results enough of one phase")
                     continue
@@ -151,14 +141,14 @@ class Explorer:
         if isinstance(made, Refusal):
             self.trace.refused(law.name, made)
             return None
-        us = self._us(made.products) + self._moved_us(made.data) + self._moved_us(made.root)
-        if us >= self.gain * self._us(stage):
+        us = self.estimate.us(made.products) + self.estimate.moved_us(made.data) + self.estimate.moved_us(made.root)
+        if us >= self.gain * self.estimate.us(stage):
             self.trace.refused(law.name, "the transforms are expected to take what products are saved")
             return None
         before = fragment_of(self.program, (stage,), stage.outs)
         after = fragment_of(self.program, made.stages, stage.outs, made.matrices)
         step = Step(law.name, law.numerics, f"tiles of {law.outputs} results", after)
-        return Derivation(stage, before, (step,), us, self._us(stage))
+        return Derivation(stage, before, (step,), us, self.estimate.us(stage))
 
     def region(self, region: Region, chains: Collection[tuple[str, ...]] | None = None) -> list[Derivation]:
         """Derivations of one region that are expected to take less than :attr:`gain` of its time.
@@ -185,41 +175,6 @@ class Explorer:
             return True
         return derivation.us < derivation.before_us and _kernels(derivation.result) < _kernels(derivation.original)
 
-    def expected(self, program: Program, constants: frozenset[Tensor]) -> float:
-        """Microseconds of a region's program, what depends on weights alone apart."""
-        program = CommonSubexpressions().run(program, Trace())
-        fixed = set(constants)
-        for stage in program.stages:
-            if all(t in fixed for t in stage_reads(stage)):
-                fixed.update(stage.outs)
-        return sum(self._us(s) for s in program.stages if isinstance(s, Compute) and s.outs[0] not in fixed)
-
-    def _in_library(self) -> dict[Stage, float]:
-        """Microseconds of the stages that a library call stands for: those of the call at its last one."""
-        found: dict[Stage, float] = {}
-        for stage in self.program.stages:
-            if isinstance(stage, Kernel):
-                work = stage_work(stage, self.sizes)
-                elements = sum(self._elements(t.shape) for t in (*stage_reads(stage), *stage.outs))
-                found.update(dict.fromkeys(stage.defines, 0.0))
-                operations = float(work.macs + work.flops // 2) * (TRANSFORM if stage.implementation == "fft" else 1)
-                found[stage.defines[-1]] = float(self.cost.product(operations, elements))
-        return found
-
-    def _us(self, stage: Compute) -> float:
-        if stage in self.library:
-            return self.library[stage]
-        work = stage_work(stage, self.sizes)
-        elements = sum(self._elements(t.shape) for t in (*stage_reads(stage), *stage.outs))
-        return float(self.cost.product(float(work.macs + work.flops // 2), elements))
-
-    def _moved_us(self, stage: Compute) -> float:
-        """Microseconds of a stage that moves more than it computes."""
-        return float(self.cost.product(0.0, sum(self._elements(t.shape) for t in (*stage_reads(stage), *stage.outs))))
-
-    def _elements(self, shape: tuple[Size, ...]) -> float:
-        return float(prod(evaluate(index(e), self.sizes) for e in shape))
-
 
 @dataclass
 class _Search:
@@ -234,7 +189,7 @@ class _Search:
 
     def __post_init__(self) -> None:
         self.before = original(self.explorer.opened, self.region)
-        self.before_us = self.explorer.expected(self.before, self.region.constants)
+        self.before_us = self.explorer.estimate.expected(self.before, self.region.constants)
         self.open: list[tuple[float, int, Form, tuple[Step, ...]]] = []
         self.seen: set[str] = set()
         self.count = 0
@@ -294,7 +249,9 @@ class _Search:
     def _ordered(self, form: Form, steps: tuple[Step, ...], fused: bool) -> Derivation | None:
         explorer = self.explorer
         try:
-            ordered = OrderProducts(explorer.opened, explorer.sizes, explorer.builder, explorer.cost, fused).run(form)
+            ordered = OrderProducts(
+                explorer.opened, explorer.estimate.sizes, explorer.builder, explorer.cost, fused
+            ).run(form)
         except LimitExceeded as error:
             explorer.trace.refused("OrderProducts", str(error))
             return None
@@ -303,13 +260,8 @@ class _Search:
             return None
         detail = f"{ordered.macs:,} multiply-adds, {ordered.folded_macs:,} before the program runs"
         chain = (*steps, Step("OrderProducts", Numerics.REASSOCIATING, detail, ordered.program))
-        us = explorer.expected(ordered.program, form.constants)
+        us = explorer.estimate.expected(ordered.program, form.constants)
         return Derivation(self.region.root, self.before, chain, us, self.before_us, frozenset(form.tables))
-
-
-def _idle(results: int) -> float:
-    """How much longer so few results a place take than as many as fill vectors."""
-    return ceil(results / LANES) * LANES / results
 
 
 def _distinct(derivations: Iterable[Derivation]) -> Iterator[Derivation]:
@@ -348,19 +300,7 @@ def _kernels(program: Program) -> int:
     return count
 
 
-def _sizes(program: Program) -> dict[str, int]:
-    """Typical values of the run-time sizes."""
-    atoms = [a for t in program.tensors.values() for e in t.shape for a in walk_atoms(e)]
-    found = dict.fromkeys((*program.symbols, *(a for a in atoms if isinstance(a, Symbol))))
-    return {s.name: max(s.low, min(TYPICAL, TYPICAL if s.high is None else s.high)) for s in found}
-
-
 def law_names() -> tuple[str, ...]:
     """Names of all laws, in the order in which they are tried."""
     stages = (SplitPhases.name, JoinPhases.name, ToomCook.name)
     return ("ExpandProducts", *(law.name for law in LAWS), "OrderProducts", *stages)
-
-
-def sizes_by_name(program: Program) -> Mapping[str, int]:
-    """The sizes that prices assume, by symbol."""
-    return _sizes(program)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from math import ceil, prod
 from typing import ClassVar
 
-from tpopt.ir import Builder, Compute, FloorDiv, Index, Iter, Program, Scalar, Tensor, index, total
+from tpopt.ir import Builder, Compute, FloorDiv, Index, Iter, Program, index, total
 from tpopt.ir.index import Atom, IndexLike, substitute, walk_atoms
 from tpopt.ir.walk import rebuild, substitute_iters
-from tpopt.passes.derive.slides import Slide, SlidingSum, count_of, indices_in, inside, sliding_sum
+from tpopt.passes.derive.slides import Slide, SlidingSum, computed, count_of, indices_in, inside, sliding_sum
 from tpopt.rewrite import Numerics, Refusal
 from tpopt.rewrite.stages import constant_tensors
 
@@ -106,19 +106,18 @@ def _written(found: SlidingSum, axes: list[_Axis], builder: Builder) -> Joined:
     base = f"{stage.outs[0].name}.phases"
     phases = [a.phase for a in axes]
     channel = Iter(own[0].name if own else "k", count_of((*own, *phases)))
-    parts = dict(zip((*own, *phases), _parts(channel, (*own, *phases)), strict=True))
+    parts: dict[Atom, IndexLike] = dict(zip((*own, *phases), _parts(channel, (*own, *phases)), strict=True))
     taps: dict[Atom, IndexLike] = {s.tap: s.tap_at(s.tap) for s in found.slides}
     places: dict[Atom, IndexLike] = {a.slide.loop: a.position for a in axes}
-    values: dict[Atom, IndexLike] = {i: where for i, where in parts.items()}  # noqa: C416 - wider types
-    values |= {a.place: 0 for a in axes}
+    values: dict[Atom, IndexLike] = {**parts, **{a.place: 0 for a in axes}}
     mapping: dict[Atom, IndexLike] = {loop: substitute(index(where), values) for loop, where in places.items()}
     weight_loops = (channel, *found.summed, *(s.tap for s in found.slides))
     value = substitute_iters(found.weight, {**taps, **mapping, **{i: parts[i] for i in own}})
-    weight = _stage(builder, f"{base}.weight", weight_loops, value)
+    weight = computed(builder, f"{base}.weight", weight_loops, value)
     loops = _loops(stage, own, channel, axes)
     data = inside(substitute_iters(found.data, {**taps, **places}))
     product = data * weight.outs[0].at(weight_loops)
-    sums = _stage(builder, base, loops, total((*found.summed, *(s.tap for s in found.slides)), product))
+    sums = computed(builder, base, loops, total((*found.summed, *(s.tap for s in found.slides)), product))
     where: dict[Iter, Index] = {channel: index(0)}
     for iterator in (*own, *phases):
         axis = next((a for a in axes if a.phase is iterator), None)
@@ -152,8 +151,3 @@ def _parts(channel: Iter, iters: tuple[Iter, ...]) -> list[Index]:
         where = index(channel) // inner
         found.append(where if number == 0 else where % iterator.extent)
     return found
-
-
-def _stage(builder: Builder, name: str, loops: tuple[Iter, ...], body: Scalar) -> Compute:
-    out = Tensor(builder.name(name), tuple(i.extent for i in loops), body.dtype)
-    return Compute((out,), loops, (body,))

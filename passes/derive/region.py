@@ -210,14 +210,15 @@ def opened(program: Program) -> Program:
     """The program with library calls that are sums of products (transforms) as the stages they stand for."""
     stages: list[Stage] = []
     for stage in program.stages:
-        stages.extend(stage.defines if isinstance(stage, Kernel) and _is_linear(stage) else (stage,))
+        stages.extend(stage.defines if isinstance(stage, Kernel) and is_linear(stage) else (stage,))
     return program if len(stages) == len(program.stages) else program.with_stages(tuple(stages))
 
 
-def _is_linear(kernel: Kernel) -> bool:
+def is_linear(kernel: Kernel) -> bool:
+    """Whether a library call stands for sums of products alone."""
     bodies = [b for s in kernel.defines if isinstance(s, Compute) for b in s.bodies]
     computed = all(isinstance(s, Compute) and len(s.outs) == 1 for s in kernel.defines)
-    return computed and all(_is_product(t) for t in postorder(*bodies))
+    return bool(bodies) and computed and all(_is_product(t) for t in postorder(*bodies))
 
 
 def _is_product(term: Scalar) -> bool:

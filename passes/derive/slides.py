@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from tpopt.ir import (
+    Builder,
     Compute,
     FloorDiv,
     Index,
@@ -167,6 +168,12 @@ def _steps(indices: Sequence[Index], loop: Iter, tap: Iter) -> Iterator[tuple[in
 def _size(iterator: Iter) -> int:
     assert isinstance(iterator.extent, int)
     return iterator.extent
+
+
+def computed(builder: Builder, name: str, loops: tuple[Iter, ...], body: Scalar) -> Compute:
+    """A stage of its own over some loops."""
+    out = Tensor(builder.name(name), tuple(i.extent for i in loops), body.dtype)
+    return Compute((out,), loops, (body,))
 
 
 def inside(data: Scalar) -> Scalar:

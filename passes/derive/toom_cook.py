@@ -24,7 +24,7 @@ from tpopt.ir import (
 from tpopt.ir.index import Atom, IndexLike
 from tpopt.ir.toom_cook import MOST_PRODUCTS
 from tpopt.ir.walk import rebuild, substitute_iters
-from tpopt.passes.derive.slides import Slide, SlidingSum, count_of, inside, sliding_sum
+from tpopt.passes.derive.slides import Slide, SlidingSum, computed, count_of, inside, sliding_sum
 from tpopt.rewrite import Numerics, Refusal
 from tpopt.rewrite.stages import constant_tensors
 
@@ -145,13 +145,15 @@ class _Writer:
         points = tuple(t.point for t in tiles)
         batch = (*points, *(i for t in tiles for i in t.batch))
         outer = (*given.shared, *(i for t in tiles for i in t.outer))
-        weight = self._stage(f"{base}.taps.weight", (*batch, *given.own, *given.summed), self._weight(tiles, taps))
-        moved = self._stage(f"{base}.data.tiles", (*batch, *outer, *given.summed), self._data(tiles, data))
+        weight = computed(
+            self.builder, f"{base}.taps.weight", (*batch, *given.own, *given.summed), self._weight(tiles, taps)
+        )
+        moved = computed(self.builder, f"{base}.data.tiles", (*batch, *outer, *given.summed), self._data(tiles, data))
         product = moved.outs[0].at((*batch, *outer, *given.summed)) * weight.outs[0].at(
             (*batch, *given.own, *given.summed)
         )
         loops = (*batch, *outer, *given.own)
-        products = self._stage(f"{base}.products", loops, total(given.summed, product))
+        products = computed(self.builder, f"{base}.products", loops, total(given.summed, product))
         tile_of = {i: where for t in tiles for i, where in t.where().items()}
         value: Scalar = products.outs[0].at([tile_of.get(i, index(i)) for i in loops])
         for tile, matrix in zip(reversed(tiles), reversed(sums), strict=True):
@@ -176,10 +178,6 @@ class _Writer:
             dtype = DType.F64 if part == "taps" else DType.F32
             self.made[structure] = Tensor(self.builder.name(name), shape, dtype, structure=structure)
         return self.made[structure]
-
-    def _stage(self, name: str, loops: tuple[Iter, ...], body: Scalar) -> Compute:
-        shape = tuple(i.extent for i in loops)
-        return Compute((Tensor(self.builder.name(name), shape, body.dtype),), loops, (body,))
 
     def _weight(self, tiles: Sequence[_Tile], matrices: Sequence[Tensor]) -> Scalar:
         mapping: dict[Atom, IndexLike] = {}

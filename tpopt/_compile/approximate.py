@@ -280,11 +280,12 @@ class _Search:
         penalties = self._accuracy.penalties(found.admitted, price + self._least_price)
         original, forms = attempt.traced.original, attempt.forms
         try:
-            return solved(
+            choice = solved(
                 original, forms, found, exact.prices, approximate=True, penalties=penalties, holding=self._holding
             )
         except InvalidProgram:
             return None
+        return replace(choice, found=exact.found)  # the report names what was left out, too
 
     def _admitted(self, choice: Choice) -> float | None:
         """``None`` when the plan holds the budget, and is the best then; else its error."""

@@ -111,10 +111,10 @@ def _row(derivation: Derivation) -> dict[str, Any]:
 def _macs(derivation: Derivation) -> tuple[int, int]:
     from tpopt.ir.work import work
     from tpopt.passes.derive.derivation import folded
-    from tpopt.passes.derive.explore import sizes_by_name
+    from tpopt.passes.derive.estimate import typical_sizes
 
     programs = (derivation.original, folded(derivation.result))
-    before, after = (work(p, sizes_by_name(p)).macs for p in programs)
+    before, after = (work(p, typical_sizes(p)).macs for p in programs)
     return before, after
 
 

@@ -7,11 +7,12 @@ import torch
 from support.derivations import algebra, derived, explored, explored_model, zoo_module
 from support.programs import permutations
 
-from tpopt.ir import Compute
+from tpopt.ir import Compute, DType, Kernel, Program, Tensor
 from tpopt.ir.work import work
 from tpopt.passes.contraction.cost import MACS
 from tpopt.passes.derive.derivation import Derivation, folded
 from tpopt.passes.derive.explore import Explorer
+from tpopt.passes.derive.region import opened
 from tpopt.rewrite import Trace
 from tpopt.verify.replay import replay
 
@@ -84,6 +85,12 @@ def test_a_transform_computes_only_what_is_kept():
     assert all(isinstance(s, Compute) for s in best.result.stages)
     refuted = {(d.name, d.laws) for d in found if not replay(d.certificate()).passed}
     assert refuted == set()
+
+
+def test_a_library_call_without_algebra_stays_a_call():
+    x, y = Tensor("x", (3,), DType.F32), Tensor("y", (3,), DType.F32)
+    program = Program("p", (x,), (), (Kernel((y,), "unknown", (x,), ()),), (y,))
+    assert opened(program) is program
 
 
 def test_a_kronecker_product_is_two_small_products():
