@@ -81,6 +81,19 @@ def test_the_cases_of_single_kernels_are_modules_with_inputs(suite: str, first: 
         assert torch.isfinite(model(*inputs)).all(), name
 
 
+def test_fifty_models_of_the_zoos_kinds_are_drawn():
+    """The first of each kind computes; the same seed draws the same model."""
+    models = load_suite("zoo-drawn")
+    assert len(models) == 50
+    for name in [n for n in models if n.endswith("_0")]:
+        model, inputs = models[name]()
+        found = model(*inputs)
+        again, same = models[name]()
+        assert all(torch.isfinite(t).all() for t in (found if isinstance(found, tuple) else (found,))), name
+        assert all(torch.equal(a, b) for a, b in zip(inputs, same, strict=True)), name
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)), name
+
+
 def test_a_name_may_be_a_pattern_that_fits_some_model():
     models = load_suite("kernels")
     assert set(select_models(models, ("rotary", "depthwise_*"))) == {

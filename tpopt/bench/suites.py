@@ -18,6 +18,7 @@ Factory = Callable[[], tuple[Any, tuple[Any, ...]]]
 
 CHECKOUT_SUITES: Final[Mapping[str, str]] = {
     "zoo": "examples/zoo",
+    "zoo-drawn": "examples/zoo_drawn",
     "kernels": "examples/kernels",
     "kernels-drawn": "examples/kernels_drawn",
     "derivations": "examples/derivations",
