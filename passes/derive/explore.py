@@ -27,6 +27,7 @@ from tpopt.passes.derive.sparse_constants import SparseConstants
 from tpopt.passes.derive.split_iterators import SplitIterators
 from tpopt.passes.derive.split_phases import SplitPhases, components, permutations_left
 from tpopt.passes.derive.split_summation import SplitSummation
+from tpopt.passes.derive.strassen import Strassen
 from tpopt.passes.derive.symmetric_powers import SymmetricPowers
 from tpopt.passes.derive.toom_cook import ToomCook
 from tpopt.rewrite import Numerics, Refusal, Trace
@@ -77,7 +78,7 @@ class Explorer:
                     found[region.name] = best
                 if key is not None:
                     chains.setdefault(key, {d.laws for d in best})
-        for name, derivation in (*self._phases(), *self._tiles(), *self._joins()):
+        for name, derivation in (*self._phases(), *self._tiles(), *self._joins(), *self._blocks()):
             found.setdefault(name, []).append(derivation)
         return list(found.values())
 
@@ -135,6 +136,27 @@ class Explorer:
                         (step,) = best.steps
                         self.trace.offered(step.law, (), step.detail, step.numerics)
                         yield best.name, best
+
+    def _blocks(self) -> Iterator[tuple[str, Derivation]]:
+        """Products of matrices large enough for seven products of blocks."""
+        law = Strassen()
+        for stage in self.program.stages:
+            if not isinstance(stage, Compute) or law.name in self.without:
+                continue
+            with self.trace.at([stage.outs[0].name]):
+                made = law.run(self.program, stage, self.builder)
+                if isinstance(made, Refusal):
+                    self.trace.refused(law.name, made)
+                    continue
+                us = self.estimate.us(made.products) + sum(map(self.estimate.moved_us, (*made.moving, made.root)))
+                if us >= self.estimate.us(stage):
+                    self.trace.refused(law.name, "sums of blocks are expected to take what products are saved")
+                    continue
+                before = fragment_of(self.program, (stage,), stage.outs)
+                after = fragment_of(self.program, made.stages, stage.outs, made.tensors)
+                step = Step(law.name, law.numerics, "seven products of blocks", after)
+                self.trace.offered(law.name, (), step.detail, law.numerics)
+                yield stage.outs[0].name, Derivation(stage, before, (step,), us, self.estimate.us(stage))
 
     def _tiled(self, stage: Compute, law: ToomCook) -> Derivation | None:
         made = law.run(self.program, stage, self.builder)
@@ -302,5 +324,5 @@ def _kernels(program: Program) -> int:
 
 def law_names() -> tuple[str, ...]:
     """Names of all laws, in the order in which they are tried."""
-    stages = (SplitPhases.name, JoinPhases.name, ToomCook.name)
+    stages = (SplitPhases.name, JoinPhases.name, ToomCook.name, Strassen.name)
     return ("ExpandProducts", *(law.name for law in LAWS), "OrderProducts", *stages)

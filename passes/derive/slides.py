@@ -98,7 +98,7 @@ def sliding_sum(stage: Compute, constants: frozenset[Tensor]) -> SlidingSum | Re
         return Refusal("one factor has to be a weight")
     ((weight, _),) = weights
     data = match.factors[1] if match.factors[0] is weight else match.factors[0]
-    if not _is_plain(data):
+    if not is_plain(data):
         return Refusal("the data is not read, with zeros around it")
     if any(not isinstance(i.extent, int) for i in (*stage.loops, *match.summed)):
         return Refusal("a size is known only at run time")
@@ -115,7 +115,7 @@ def sliding_sum(stage: Compute, constants: frozenset[Tensor]) -> SlidingSum | Re
     return found
 
 
-def _is_plain(data: Scalar) -> bool:
+def is_plain(data: Scalar) -> bool:
     """Whether a factor is a read, perhaps under guards with zero outside."""
     while isinstance(data, Select) and is_literal(data.outside, 0):
         data = data.inside

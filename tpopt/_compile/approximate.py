@@ -19,7 +19,6 @@ import torch
 
 from tpopt._compile.bounds import all_held, holding, weights_of
 from tpopt._compile.check import verify_plan
-from tpopt._compile.derivations import all_proved
 from tpopt._compile.metric import Judge
 from tpopt.choose.accuracy import AccuracyBudget, Errors
 from tpopt.choose.choose import Choice, solved
@@ -259,7 +258,7 @@ class _Search:
     def _choice(self, limit: float, without: frozenset[Candidate] = frozenset()) -> Choice | None:
         priced = partial(self._priced, without=without)
         choice = self._accuracy.cheapest(limit, priced, self._exact.solution.total_us)
-        return choice if choice and all_proved(self._attempt.history, choice.solution.picked) else None
+        return choice if choice and self._attempt.prover.all_proved(choice.solution.picked) else None
 
     def _too_small(self) -> LimitExceeded:
         """The error where no plan has so few bytes of constants within the budget for accuracy."""

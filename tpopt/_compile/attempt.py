@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from tpopt._compile.derivations import Prover
 from tpopt._compile.factorize import Factors
 from tpopt.backend.plan import Plan
 from tpopt.budget import Budget
@@ -46,6 +47,7 @@ class Attempt:
     cleaned: Program | None = None
     forms: tuple[Program, ...] = ()
     history: Trace = field(default_factory=Trace)
+    prover: Prover = field(init=False)
     timing: Timing = field(default_factory=Timing)
     choice: Choice | None = None
     plain: Choice | None = None
@@ -58,6 +60,9 @@ class Attempt:
     verification: VerificationRow | None = None
     built: Built | None = None
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.prover = Prover(self.history)
 
     @property
     def budget(self) -> Budget:

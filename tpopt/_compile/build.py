@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from tpopt._compile.approximate import approximated, errors_of, label_approximations
 from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
-from tpopt._compile.derivations import all_proved, without_derivations, without_derived
+from tpopt._compile.derivations import without_derived
 from tpopt._compile.factorize import factors_of, fragment
 from tpopt._compile.samples import samples_of
 from tpopt._compile.shapes import dynamic_from
@@ -117,11 +117,11 @@ def _choose_again(attempt: Attempt, left: int) -> Choice | None:
     if row.l2_rel is None or row.tolerance is None or row.l2_rel <= row.tolerance:
         found = without_derived(before.found, attempt.history, before.solution.picked)
         again = None if found is None else solved(original, attempt.forms, found, before.prices)
-        return again if again is not None and all_proved(attempt.history, again.solution.picked) else None
+        return again if again is not None and attempt.prover.all_proved(again.solution.picked) else None
     again = None
     if left > 1:
         again = choose_again(original, attempt.forms, before, attempt.sizes, error=row.l2_rel, tolerance=row.tolerance)
-    if again is not None and not all_proved(attempt.history, again.solution.picked):
+    if again is not None and not attempt.prover.all_proved(again.solution.picked):
         again = None
     return again or attempt.plain
 
@@ -172,9 +172,6 @@ def specialize(attempt: Attempt, states: Mapping[str, torch.Tensor]) -> tuple[Sp
     inputs = dict(zip((t.name for t in guard.inputs), tensors, strict=True))
     attempt.samples = samples_of(attempt, inputs, state)
     attempt.choice = _choose(attempt, traced, binder, inputs, state, sizes)
-    if not all_proved(attempt.history, attempt.choice.solution.picked):
-        attempt.forms = without_derivations(attempt.forms)
-        attempt.choice = _choose(attempt, traced, binder, inputs, state, sizes)
     signature = Signature(traced.in_spec, traced.out_spec, traced.inputs, traced.fixed, traced.outputs)
     special = Specialization(attempt.choice.plan, binder, signature, traced.states, guard)
     special.bind(sizes, strides_of(tensors))  # what cannot be bound is found out now, not by the first call
@@ -225,7 +222,7 @@ def _choose(
         _build(attempt, traced.original, found, model)
     until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
     pricer = Pricer(model, records, binder, sizes, profiler, until)
-    chosen = choose(traced.original, attempt.forms, found, pricer, options.kernels)
+    chosen = choose(traced.original, attempt.forms, found, pricer, options.kernels, attempt.prover.admits)
     record(
         "choose",
         "chosen",

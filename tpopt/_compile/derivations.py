@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tpopt.choose.candidate import Candidate, Candidates, Refused
-from tpopt.ir import Program
-from tpopt.passes.derive.derive import MARK
+from tpopt.ir.canonical import structural_hash
+from tpopt.ir.parse import parse_program
 from tpopt.report import DerivationRow
 from tpopt.rewrite import Trace
+from tpopt.rewrite.certificate import Certificate
 from tpopt.rewrite.trace import Derived
-from tpopt.verify.replay import replay
+from tpopt.verify.replay import StepVerdict, replay
 
-MOST_WORK = 1 << 27
+MOST_WORK = 1 << 30
 """Operations of checking one program; what takes more is not used. It takes a few seconds."""
+UNPROVED = "the derivation that it belongs to was not proved"
+REJECTED = "a plan with the derivation that it belongs to failed its verification"
 
 
 def wanted(trace: Trace, picked: Sequence[Candidate]) -> tuple[Derived, ...]:
@@ -23,36 +26,66 @@ def wanted(trace: Trace, picked: Sequence[Candidate]) -> tuple[Derived, ...]:
     return tuple(d for d in trace.derived if touched.intersection(d.makes))
 
 
-def all_proved(trace: Trace, picked: Sequence[Candidate]) -> bool:
-    """Whether an evaluation over a finite field confirms every derivation that a choice wants; else why not is traced.
+class Prover:
+    """Confirms derivations by evaluation over a finite field: those that are equal but for names once.
 
     What runs is checked, the last program of each chain, with one seed; ``tpopt replay`` checks every step with two.
+    What is not confirmed is traced with the reason.
     """
-    proved = True
-    for derived in wanted(trace, picked):
-        result = replace(derived.certificate, links=derived.certificate.links[-1:])
-        (verdict,) = replay(result, most_work=MOST_WORK, seeds=(0,)).steps
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._verdicts: dict[object, StepVerdict] = {}
+
+    def all_proved(self, picked: Sequence[Candidate]) -> bool:
+        """Whether every derivation that a choice wants is confirmed."""
+        return not self._failed(picked)
+
+    def admits(self, picked: Sequence[Candidate], found: Candidates) -> bool:
+        """The same; the candidates that belong to others are refused, so that the next choice does without them."""
+        failed = self._failed(picked)
+        if failed:
+            left = _without(found, failed, UNPROVED)
+            found.admitted, found.refused = left.admitted, left.refused
+        return not failed
+
+    def _failed(self, picked: Sequence[Candidate]) -> list[Derived]:
+        return [d for d in wanted(self._trace, picked) if not self._proved(d)]
+
+    def _proved(self, derived: Derived) -> bool:
+        certificate = replace(derived.certificate, links=derived.certificate.links[-1:])
+        key = _claim(certificate)
+        if key not in self._verdicts:
+            (self._verdicts[key],) = replay(certificate, most_work=MOST_WORK, seeds=(0,)).steps
+        verdict = self._verdicts[key]
         if not verdict.passed:
-            proved = False
-            with trace.within("derive"):
-                trace.refused("Prove", verdict.reason, [derived.name])
-    return proved
+            with self._trace.within("derive"):
+                self._trace.refused("Prove", verdict.reason, [derived.name])
+        return verdict.passed
+
+
+def _claim(certificate: Certificate) -> object:
+    """What a certificate of one step claims, but for names; where values matter, names say which these are."""
+    (link,) = certificate.links
+    if certificate.tables:
+        return certificate.original, link.program
+    one, other = parse_program(certificate.original), parse_program(link.program)
+    places = {t.name: n for n, t in enumerate((*one.inputs, *one.weights))}
+    roles = tuple(places.get(t.name, -1) for t in (*other.inputs, *other.weights))
+    return structural_hash(one), structural_hash(other), roles
 
 
 def without_derived(found: Candidates, trace: Trace, picked: Sequence[Candidate]) -> Candidates | None:
     """The candidates that are no part of the derivations which some picked ones use; ``None`` where they use none."""
-    makes = {name for d in wanted(trace, picked) for name in d.makes}
-    if not makes:
-        return None
+    derived = wanted(trace, picked)
+    return _without(found, derived, REJECTED) if derived else None
+
+
+def _without(found: Candidates, derived: Sequence[Derived], reason: str) -> Candidates:
+    makes = {name for d in derived for name in d.makes}
     lost = [c for c in found.admitted if makes.intersection((*c.covers, *(v.name for v in c.produces)))]
-    reason = "a plan with the derivation that it belongs to failed its verification"
     refused = [*found.refused, *(Refused(c.name, c.kind, c.covers, reason) for c in lost)]
     return replace(found, admitted=[c for c in found.admitted if c not in lost], refused=refused)
-
-
-def without_derivations(forms: Sequence[Program]) -> tuple[Program, ...]:
-    """The forms that no law made."""
-    return tuple(f for f in forms if MARK not in f.name)
 
 
 def derivation_rows(trace: Trace, picked: Sequence[Candidate]) -> tuple[DerivationRow, ...]:

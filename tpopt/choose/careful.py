@@ -14,9 +14,8 @@ from collections.abc import Mapping, Sequence
 from tpopt.backend.generated.candidates import KIND
 from tpopt.backend.generated.plan import BLOCK, LONG_SUM
 from tpopt.choose.candidate import Candidate
-from tpopt.ir import Compute, Kernel, Read, Reduce, Stage, postorder
+from tpopt.ir import Compute, Kernel, Read, Reduce, Stage, postorder, strassen, toom_cook
 from tpopt.ir.index import evaluate, index, product
-from tpopt.ir.toom_cook import amplification
 
 FREE = 150
 """Terms of a sum that lose no more in one accumulator than the original operator does."""
@@ -40,12 +39,12 @@ def growth(stage: Stage) -> float:
     """How many times the error of a plain sum a stage makes that puts a sum together from transformed products."""
     reads = (t for t in postorder(*stage.bodies) if isinstance(t, Read)) if isinstance(stage, Compute) else ()
     total = 1.0
-    for structure in (r.tensor.structure for r in reads if r.tensor.structure.kind == "toom_cook"):
-        part, m, r = structure.parameters
-        if part == "sums":
-            assert isinstance(m, int)
-            assert isinstance(r, int)
-            total *= amplification(m, r)
+    for structure in (r.tensor.structure for r in reads):
+        match structure.kind, structure.parameters:
+            case "toom_cook", ("sums", int(m), int(r)):
+                total *= toom_cook.amplification(m, r)
+            case "strassen", ("sums",):
+                total *= strassen.amplification()
     return total
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -44,11 +44,13 @@ def choose(
     found: Candidates,
     pricer: Pricer,
     kernels: Kernels = "all",
+    admits: Callable[[Sequence[Candidate], Candidates], bool] = lambda _picked, _found: True,
 ) -> Choice:
     """Prices and solves. The plan has the signature of ``original`` and the weights of all programs that it uses.
 
     Nothing approximate is picked: that is for :func:`solved` with a budget. With ``kernels="generated"`` nothing else
-    runs where a generated kernel could be built. Raises :class:`InvalidProgram` where an operator of the model itself
+    runs where a generated kernel could be built. ``admits`` says whether what was picked may run, and refuses what may
+    not among the candidates. Raises :class:`InvalidProgram` where an operator of the model itself
     fails on the example inputs.
     """
     prices = pricer.run(found)
@@ -60,7 +62,7 @@ def choose(
         _only_generated(found)
     try:
         choice = solved(original, forms, found, prices)
-        while not _prepare(choice.solution.picked, found, pricer):
+        while not (_prepare(choice.solution.picked, found, pricer) and admits(choice.solution.picked, found)):
             choice = solved(original, forms, found, prices)
     except InvalidProgram as error:
         if failed is None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tpopt.errors import InvalidProgram
+from tpopt.ir.strassen import TENSORS
 from tpopt.ir.structure import Structure
 from tpopt.ir.terms import Tensor
 from tpopt.ir.toom_cook import Matrix, matrix
@@ -103,6 +104,22 @@ def _toom_cook(structure: Structure, shape: tuple[int, ...]) -> Array:
     return np.array([[float(v) for v in row] for row in toom_cook(structure, shape)])
 
 
+def _strassen(structure: Structure, shape: tuple[int, ...]) -> Array:
+    values = TENSORS.get(str(structure.parameters[0])) if len(structure.parameters) == 1 else None
+    if values is None:
+        raise InvalidProgram(f"structure {structure}: expected one part, of {', '.join(TENSORS)}")
+    if shape != values.shape:
+        raise InvalidProgram(f"structure {structure} has shape {values.shape}, the tensor {shape}")
+    return values.astype(np.float64)
+
+
 _FORMULAS: MappingProxyType[str, Callable[[Structure, tuple[int, ...]], Array]] = MappingProxyType(
-    {"dft": _dft, "identity": _identity, "permutation": _one_hot, "one_hot": _one_hot, "toom_cook": _toom_cook}
+    {
+        "dft": _dft,
+        "identity": _identity,
+        "permutation": _one_hot,
+        "one_hot": _one_hot,
+        "toom_cook": _toom_cook,
+        "strassen": _strassen,
+    }
 )

@@ -22,6 +22,7 @@ KINDS = (
     "block_sparse",
     "symmetric",
     "toom_cook",
+    "strassen",
 )
 
 
@@ -33,7 +34,8 @@ class Structure(Term):
     and columns. ``identity()``, ``diagonal()``, ``symmetric()``, ``circulant()`` and ``toeplitz()`` speak of the last
     two axes. ``permutation(p...)`` and ``one_hot(p...)`` list the column of the one in each row. ``kron(s...)`` lists
     the shapes of the factors, ``low_rank(r)`` the rank, ``block_sparse(rows, columns)`` the block.
-    ``toom_cook(part, m, r)`` is one of the matrices of :mod:`tpopt.ir.toom_cook`.
+    ``toom_cook(part, m, r)`` is one of the matrices of :mod:`tpopt.ir.toom_cook`, ``strassen(part)`` one of the tensors
+    of :mod:`tpopt.ir.strassen`.
     """
 
     kind: str
