@@ -12,6 +12,7 @@ import torch
 
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
+from tpopt.backend.margins import copied
 from tpopt.backend.operators import inference
 from tpopt.backend.plan import LAYOUT_SUFFIX
 from tpopt.errors import TpoptError
@@ -52,7 +53,7 @@ class Profiler:
         synchronize: Callable[[], None] = lambda: None,
         between: int = 0,
     ) -> None:
-        self._values = dict(values)
+        self._values = {name: copied(value) for name, value in values.items()}
         self._binder = binder
         self._synchronize = synchronize
         self.between = between if between > CACHED else 0
@@ -85,7 +86,8 @@ class Profiler:
             if reason is not None:
                 return reason
         for name, result in zip(call.outs, results, strict=True):
-            self._values.setdefault(name, result)
+            if name not in self._values:
+                self._values[name] = copied(result)
         return None
 
     def measure(

@@ -13,6 +13,7 @@ import torch
 
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
+from tpopt.backend.margins import with_margins
 from tpopt.backend.plan import LAYOUT_SUFFIX, Plan
 from tpopt.ir import Symbol, Tensor
 from tpopt.ir.aten import flatten_outputs
@@ -99,7 +100,7 @@ class Executable:
     def _new_arena(self) -> list[torch.Tensor]:
         if not self._layout:
             return []
-        base = torch.empty(self.memory.arena_bytes, dtype=torch.uint8, device=self._layout[0][1].device)
+        base = with_margins(self.memory.arena_bytes, self._layout[0][1].device)
         buffers = []
         for offset, fact in self._layout:
             part = base[offset : offset + fact.bytes].view(fact.dtype)

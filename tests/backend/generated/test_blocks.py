@@ -105,3 +105,22 @@ def test_a_sum_in_blocks_agrees_with_its_algebra(case: str, threads: int, consta
     exact = to_torch(program(body, "y", **given), dtype=torch.float64)(*given.values())[0]
     (found,) = run(body, "y", constants=constants, threads=threads, **given)
     assert (found.double() - exact).norm() <= 5e-7 * exact.norm()
+
+
+def ahead(m: int, n: int, k: int) -> int:
+    parsed = parse_program(f"program p(x: f32[{m},{k}], w: f32[{n},{k}])\n{LINEAR.format(m=m, n=n, k=k)}\nreturn y")
+    (pack,) = plan_kernel(parsed, frozenset({"w"}), NARROW).packs
+    return pack.ahead
+
+
+def test_the_next_panel_is_asked_for_while_tiles_share_one():
+    """As many elements as a panel has: of one block of the sum's terms, or of all."""
+    narrow = ahead(128, 768, 768) // 256
+    assert narrow % 8 == 0
+    assert ahead(128, 768, 768) == narrow * 256
+    assert ahead(128, 768, 200) == narrow * 200
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(4, 768, 768), (128, 96, 768)], ids=["one tile of rows", "a small weight"])
+def test_nothing_is_asked_for_that_comes_by_itself(m: int, n: int, k: int):
+    assert ahead(m, n, k) == 0

@@ -25,6 +25,8 @@ CONSTANTS: Final = "constants"
 """The parameter of a generated Kernel that lists the positions of what it reads and never changes."""
 MATRIX: Final = "matrix"
 """The parameter of a generated Kernel that runs on the matrix unit."""
+FOREIGN: Final = "foreign"
+"""The parameter of a generated Kernel that lists the positions of what it reads under guards from outside the plan."""
 SCHEDULE: Final = "schedule"
 """The parameter of a generated Kernel whose loops run as tuning decided."""
 AT_ONCE: Final = 8
@@ -42,12 +44,19 @@ def request_of(stage: Kernel) -> KernelRequest:
 def _request(stage: Kernel, processor: Processor) -> KernelRequest:
     parameters = dict(stage.parameters)
     matrix, decisions = bool(parameters.get(MATRIX, False)), str(parameters.get(SCHEDULE, ""))
-    return KernelRequest.of(algebra(stage), constants_of(stage), processor, matrix=matrix, decisions=decisions)
+    foreign = _positions(stage, FOREIGN)
+    return KernelRequest.of(
+        algebra(stage), constants_of(stage), processor, matrix=matrix, decisions=decisions, foreign=foreign
+    )
 
 
 def constants_of(stage: Kernel) -> tuple[int, ...]:
     """Positions of the tensors that a kernel reads and whose values never change."""
-    found = dict(stage.parameters)[CONSTANTS]
+    return _positions(stage, CONSTANTS)
+
+
+def _positions(stage: Kernel, parameter: str) -> tuple[int, ...]:
+    found = dict(stage.parameters).get(parameter, ())
     assert isinstance(found, tuple)
     return tuple(n for n in found if isinstance(n, int))
 

@@ -14,7 +14,7 @@ from math import prod
 from typing import Final
 
 from tpopt.backend.generated.access import Access, depends_on
-from tpopt.backend.generated.plan import BLOCK, LONG_SUM, Nest, Sweep
+from tpopt.backend.generated.plan import BLOCK, LONG_SUM, Nest, Pack, Sweep
 from tpopt.backend.generated.sizes import extent
 from tpopt.ir import Iter, Reduce, Select
 from tpopt.ir.dtypes import DType
@@ -27,6 +27,8 @@ RESIDENT: Final = 12 << 10
 """Bytes of a panel that stay in the first cache anyway."""
 MOST_SUMS: Final = 1 << 20
 """Bytes of partial sums that wait."""
+STREAMED: Final = 1 << 19
+"""Bytes of a constant that stay in the second cache from one call to the next."""
 LEAST_BLOCK: Final = 64
 """Terms of a block, so that loading and storing the sums costs little."""
 
@@ -94,3 +96,23 @@ def loops_around_blocks(nest: Nest) -> int:
     enough = prod(tiles(i, nest.sweeps) for i in inner) >= LEAST_TILES
     fits = enough and held > RESIDENT and waiting <= MOST_SUMS and nest.parallel <= outside
     return outside if fits else 0
+
+
+def panel_ahead(pack: Pack) -> int:
+    """Elements from a place in a packed constant to the same place of the panel that comes next; 0 where it is near.
+
+    A panel that several tiles share is fetched by the first of them alone, which waits for memory meanwhile; asked for
+    a panel ahead, it is there. Where each tile reads on, the machine does that by itself.
+    """
+    nest = pack.nest
+    last = max((n for n, i in enumerate(nest.order) if i in pack.tiles), default=-1)
+    again = prod(tiles(i, nest.sweeps) for i in nest.order[last + 1 :])
+    if pack.lane is None or again < 2 or prod(pack.shape) * pack.read.dtype.itemsize <= STREAMED:
+        return 0
+    total = the_sum(nest) if nest.outside else None
+    panel = prod(pack.shape[len(pack.tiles) :])
+    if total is None:
+        return panel
+    _, within = split_sum(total, BLOCK)
+    block = prod(each if n == 0 else extent(i) for n, (i, each) in enumerate(within) if i in pack.reduced)
+    return panel // prod(map(extent, pack.reduced)) * block

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 from typing import Final
 
-from tpopt.backend.generated.binding import CONSTANTS, IMPLEMENTATION, MATRIX, SCHEDULE, request_of
+from tpopt.backend.generated.binding import CONSTANTS, FOREIGN, IMPLEMENTATION, MATRIX, SCHEDULE, request_of
 from tpopt.backend.generated.groups import Group, groups, is_contraction, points
 from tpopt.backend.generated.kernel import obstacle
 from tpopt.backend.generated.machine import host_processor
@@ -15,8 +16,8 @@ from tpopt.backend.generated.tuned import tuned_decisions
 from tpopt.backend.generated.unroll import reads_literals
 from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value, in_layout
 from tpopt.errors import KernelUnsupported, UsageError
-from tpopt.ir import Compute, Kernel, Program, Tensor
-from tpopt.ir.walk import map_stage_tensors, stage_reads
+from tpopt.ir import Compute, Kernel, Program, Read, Select, Tensor
+from tpopt.ir.walk import map_stage_tensors, postorder, stage_reads
 from tpopt.ir.work import stage_work
 from tpopt.rewrite.numerics import Numerics
 
@@ -88,7 +89,10 @@ class _Offers:
         reads = tuple(dict.fromkeys(t for s in group.stages for t in stage_reads(s) if t not in made))
         outs = (*last.outs, *(o for o in group.outs if o not in last.outs))
         fixed = tuple(n for n, t in enumerate(reads) if t.name in self._constants)
-        kernel = Kernel(outs, IMPLEMENTATION, reads, group.stages, ((CONSTANTS, fixed),))
+        parameters: tuple[tuple[str, tuple[int, ...]], ...] = ((CONSTANTS, fixed),)
+        if guarded := tuple(n for n, t in enumerate(reads) if t in self._inputs and _is_guarded(t, group.stages)):
+            parameters = (*parameters, (FOREIGN, guarded))
+        kernel = Kernel(outs, IMPLEMENTATION, reads, group.stages, parameters)
         covers = tuple(o.name for s in group.stages for o in s.outs)
         layouts = self._layouts(kernel)
         placed = _placed(kernel, layouts)
@@ -147,6 +151,12 @@ class _Offers:
             decided = (*kernel.parameters, (SCHEDULE, self._tuned[request.identity]))
             self._offer(replace(kernel, parameters=decided), layouts, covers)
         return True
+
+
+def _is_guarded(tensor: Tensor, stages: Sequence[Compute]) -> bool:
+    """Whether a tensor is read under a guard."""
+    held = (t for s in stages for t in postorder(*s.bodies) if isinstance(t, Select))
+    return any(isinstance(r, Read) and r.tensor is tensor for t in held for r in postorder(t))
 
 
 def _is_long(kernel: Kernel) -> bool:

@@ -35,11 +35,15 @@ _ARITHMETIC = frozenset("add sub mul neg max min where eq ne lt le gt ge and or 
 
 @dataclass(frozen=True)
 class Rows:
-    """Stages that run row by row: their first ``len(rows)`` loops are ``rows``, the same objects in each."""
+    """Stages that run row by row: their first loops are ``rows``, the same objects in each, or the leading ones."""
 
     rows: tuple[Iter, ...]
     stages: tuple[Compute, ...]
     outs: tuple[Tensor, ...]
+
+    def depth(self, stage: Compute) -> int:
+        """How many rows a stage has."""
+        return sum(a is b for a, b in zip(stage.loops, self.rows, strict=False))
 
     @property
     def private(self) -> tuple[Tensor, ...]:

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tpopt.backend.generated.parts import Products
+from tpopt.backend.generated.sizes import extent
 from tpopt.ir import Compute, Guard, Index, Iter, Read, Scalar, Tensor, index
 
 LONG_SUM: Final = 512
 """Terms from which a sum is added up in blocks: one accumulator over 3,072 loses 2 to 4.5 times what eager loses."""
 BLOCK: Final = 256
 """Terms of one block."""
+LINE_BYTES: Final = 64
+"""Bytes of a cache line."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Pack:
     """A constant laid out in the order in which ``nest`` reads it.
 
     Axes from the outside in: the tile of each loop in ``tiles``, the value of each reduced iterator in ``reduced``, the
-    step of each loop in ``steps`` within its tile, the lane. ``shape`` are their extents.
+    step of each loop in ``steps`` within its tile, the lane. ``shape`` are their extents. While a panel of it is gone
+    through, what lies ``ahead`` (elements) is asked for: the panel that comes next (0: nothing is).
     """
 
     name: str
@@ -101,6 +105,15 @@ class Pack:
     steps: tuple[Iter, ...]
     lane: Iter | None
     shape: tuple[int, ...]
+    ahead: int = 0
+
+    def starts_line(self, at: Mapping[Iter, int]) -> bool:
+        """Whether a step's vector begins a cache line, where the rows of steps do."""
+        number = 0
+        for iterator in self.steps:
+            number = number * self.nest.sweeps[iterator].count + at.get(iterator, 0)
+        lanes = 1 if self.lane is None else self.nest.sweeps[self.lane].lanes
+        return number * lanes * self.read.dtype.itemsize % LINE_BYTES == 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +124,9 @@ class KernelPlan:
     ``channels_last`` are passed with the axes of :data:`~tpopt.backend.generated.physical.LOGICAL`. ``private`` are
     tensors that live in scratch memory alone; ``steps`` are the strides of tensors that nests index otherwise than they
     are passed; ``rows`` are the loops that stages share, of which ``parallel`` run in parallel as one. A kernel with
-    ``products`` has no nests: it runs on the matrix unit.
+    ``products`` has no nests: it runs on the matrix unit. The last of the rows runs in steps of ``block``, and stages
+    have a loop of their own over the rows of a block; the last block moves back so that it ends where the loop does.
+    Around tensors that are ``foreign`` there may be no memory: what is masked off is not even asked for there.
     """
 
     reads: tuple[Tensor, ...]
@@ -125,13 +140,20 @@ class KernelPlan:
     steps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     channels_last: frozenset[str] = frozenset()
     products: Products | None = None
+    block: int = 1
+    foreign: frozenset[str] = frozenset()
+
+    def trips(self, row: Iter) -> int:
+        """How often a loop that stages share runs."""
+        size = extent(row)
+        return -(-(size + self.block - 1) // self.block) if row is self.rows[-1] else size
 
 
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Row-major strides in elements."""
     found: list[int] = []
     step = 1
-    for extent in reversed(shape):
+    for size in reversed(shape):
         found.append(step)
-        step *= extent
+        step *= size
     return tuple(reversed(found))

@@ -7,14 +7,15 @@ from dataclasses import replace
 from math import prod
 
 from tpopt.backend.generated.access import Access, depends_on
-from tpopt.backend.generated.blocks import loops_around_blocks
+from tpopt.backend.generated.blocks import loops_around_blocks, panel_ahead
 from tpopt.backend.generated.decisions import Decision, decided
-from tpopt.backend.generated.fuse import fused
+from tpopt.backend.generated.fuse import Rows, fused
 from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.merge import merged
 from tpopt.backend.generated.normal import two_pass
 from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, Work, dense_strides
 from tpopt.backend.generated.products import on_matrix_unit
+from tpopt.backend.generated.row_blocks import block_of, blocked, with_turned
 from tpopt.backend.generated.schedule import PARALLEL_CYCLES, reduced_in_vectors, schedule
 from tpopt.backend.generated.sizes import elements, extent, shape
 from tpopt.backend.generated.unroll import unrolled
@@ -57,19 +58,26 @@ def plan_kernel(
     if any(_span(t, known) > MOST_ELEMENTS for s in stages for t in (*stage_reads(s), *s.outs)):
         raise KernelUnsupported("a tensor has more elements than kernels count in 32 bits")
     rows = fused(stages, program.outputs)
-    depth = len(rows.rows)
-    nests: list[Nest] = []
-    packs: list[Pack] = []
     if matrix:
         return _on_matrix_unit(program, rows.stages, constants, processor, known)
-    ready, steps = tuple(map(two_pass, rows.stages)), dict[str, tuple[int, ...]]()
-    if len(ready) == 1:
-        stage, steps = merged(ready[0], known)
-        ready = (stage,)
-    works = [unrolled(s) if len(ready) == 1 else Work.of(s) for s in ready]
+    return _in_loops(program, with_turned(rows, known, constants), constants, processor, known, decisions)
+
+
+def _in_loops(
+    program: Program,
+    rows: Rows,
+    constants: frozenset[str],
+    processor: Processor,
+    known: dict[str, tuple[int, ...]],
+    decisions: Sequence[Decision],
+) -> KernelPlan:
+    """The plan of a kernel whose stages share rows, or of a single stage."""
+    nests: list[Nest] = []
+    packs: list[Pack] = []
+    works, steps, leading, block = _works(rows, known)
     if decisions and len(decisions) != len(works):
         raise KernelUnsupported(f"{len(decisions)} decisions for {len(works)} nests")
-    for number, work in enumerate(works):
+    for number, (work, depth) in enumerate(works):
         packable = _packable(work, constants) if depth == 0 else frozenset()
         nest = schedule(work, processor, depth=depth, strides=known | steps, packable=packable)
         if decisions:
@@ -79,14 +87,35 @@ def plan_kernel(
         nest = replace(nest, outside=loops_around_blocks(nest))
         nests.append(nest)
         if nest.vector is not None:
-            packs += [_pack(read, nest, f"pack{len(packs) + n}") for n, read in enumerate(sorted(packable, key=str))]
+            found = [_pack(read, nest, f"pack{len(packs) + n}") for n, read in enumerate(sorted(packable, key=str))]
+            packs += [replace(p, ahead=panel_ahead(p)) for p in found]
     taken = frozenset(p.read for p in packs)
-    plain = {t.name for w in works for t in _tensors(w, taken)}
+    plain = {t.name for w, _ in works for t in _tensors(w, taken)}
     reads = tuple(t for t in program.inputs if t.name in plain)
-    parallel = _leading(rows.rows, sum(n.cycles for n in nests), processor)
-    return KernelPlan(
-        reads, program.outputs, tuple(nests), rows.rows, parallel, rows.private, known, tuple(packs), steps
+    plan = KernelPlan(
+        reads, program.outputs, tuple(nests), leading, 0, rows.private, known, tuple(packs), steps, block=block
     )
+    first = leading[: min(depth for _, depth in works)]
+    inside = prod(plan.trips(i) for i in leading[len(first) :])
+    cycles = sum(n.cycles * (inside if n.depth > len(first) else 1) for n in nests)
+    return replace(plan, parallel=_leading([plan.trips(i) for i in first], cycles, processor))
+
+
+def _works(
+    rows: Rows, known: Mapping[str, tuple[int, ...]]
+) -> tuple[list[tuple[Work, int]], dict[str, tuple[int, ...]], tuple[Iter, ...], int]:
+    """What the nests compute and how many rows each shares, new strides, the shared loops, and the rows of a block."""
+    ready = [(two_pass(s), rows.depth(s)) for s in rows.stages]
+    if len(ready) == 1:
+        stage, steps = merged(ready[0][0], known)
+        return [(unrolled(stage), 0)], steps, (), 1
+    works, block = [(Work.of(s), depth) for s, depth in ready], block_of(rows)
+    if block == 1:
+        return works, {}, rows.rows, 1
+    last = rows.rows[-1]
+    first = Iter(last.name, extent(last) - block + 1)
+    works = [(blocked(w, last, first, block) if d == len(rows.rows) else w, d) for w, d in works]
+    return works, {}, (*rows.rows[:-1], first), block
 
 
 def _on_matrix_unit(
@@ -120,16 +149,16 @@ def _tensors(work: Work, packed: frozenset[Read]) -> list[Tensor]:
     return [*read, *tensors_of_indices(term_indices(*work.bodies))]
 
 
-def _leading(rows: tuple[Iter, ...], cycles: float, processor: Processor) -> int:
-    """How many of the shared loops run in parallel as one, when one row takes so many cycles."""
-    if processor.threads == 1 or cycles * prod(map(extent, rows)) < PARALLEL_CYCLES:
+def _leading(trips: Sequence[int], cycles: float, processor: Processor) -> int:
+    """How many of the leading shared loops run in parallel as one, when one point of them takes so many cycles."""
+    if processor.threads == 1 or cycles * prod(trips) < PARALLEL_CYCLES:
         return 0
     total = 1
-    for number, iterator in enumerate(rows, 1):
-        total *= extent(iterator)
+    for number, count in enumerate(trips, 1):
+        total *= count
         if total >= PARALLEL_ROWS * processor.threads:
             return number
-    return len(rows)
+    return len(trips)
 
 
 def _packable(work: Work, constants: frozenset[str]) -> frozenset[Read]:

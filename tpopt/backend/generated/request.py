@@ -44,7 +44,8 @@ class KernelRequest:
     values never change, ``strides`` (elements) belong to inputs that are not dense. ``channels_last`` are positions,
     among inputs and then outputs, of tensors that come and go with their channels second. ``matrix`` asks for a kernel
     on the matrix unit. ``decisions`` is text of :mod:`tpopt.backend.generated.decisions`: how loops run, where
-    tuning has decided. Equal requests ask for the same machine code.
+    tuning has decided. ``foreign`` are positions of inputs that come from outside of the plan, with nothing known about
+    the memory around them. Equal requests ask for the same machine code.
     """
 
     text: str
@@ -54,6 +55,7 @@ class KernelRequest:
     channels_last: tuple[int, ...] = ()
     matrix: bool = False
     decisions: str = ""
+    foreign: tuple[int, ...] = ()
 
     @staticmethod
     def of(
@@ -63,12 +65,19 @@ class KernelRequest:
         *,
         matrix: bool = False,
         decisions: str = "",
+        foreign: tuple[int, ...] = (),
     ) -> KernelRequest:
         """The request for a program, whatever the names in it, on inputs that are dense in their layouts."""
         laid_out, moved = physical(program)
         found = canonical(laid_out)
         request = KernelRequest(
-            str(found), constants, processor, channels_last=moved, matrix=matrix, decisions=decisions
+            str(found),
+            constants,
+            processor,
+            channels_last=moved,
+            matrix=matrix,
+            decisions=decisions,
+            foreign=foreign,
         )
         request.__dict__["program"] = found  # what its text parses to
         return request
@@ -94,7 +103,8 @@ class KernelRequest:
         constants = frozenset(names[n] for n in self.constants)
         decisions = decode(self.decisions) if self.decisions else ()
         plan = plan_kernel(self.program, constants, self.processor, strides, matrix=self.matrix, decisions=decisions)
-        return replace(plan, channels_last=frozenset(names[n] for n in self.channels_last))
+        moved, foreign = (frozenset(names[n] for n in found) for found in (self.channels_last, self.foreign))
+        return replace(plan, channels_last=moved, foreign=foreign)
 
     @cached_property
     def space(self) -> Space:
@@ -127,7 +137,8 @@ class KernelRequest:
         strides = tuple((n, tuple(s)) for n, s in data["strides"])
         processor, moved = Processor(**data["processor"]), tuple(data["channels_last"])
         fixed = tuple(data["constants"])
-        return KernelRequest(data["text"], fixed, processor, strides, moved, data["matrix"], data["decisions"])
+        foreign = tuple(data["foreign"])
+        return KernelRequest(data["text"], fixed, processor, strides, moved, data["matrix"], data["decisions"], foreign)
 
 
 @lru_cache(maxsize=4096)

@@ -6,7 +6,7 @@ few ways to run it. The kernel that results is timed like any other candidate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, prod
@@ -33,6 +33,8 @@ LEAST_TILES = 4
 """... of so many tiles at least."""
 UNEVEN = 1.1
 """What dividing a loop's tiles among threads may leave idle."""
+MOST_TAPS = 8
+"""Taps of a sliding sum that are written out, so that neighbouring results share what they read."""
 MOST_VALUES = 48
 """Values that a stage without reductions should have in flight: what is waiting lies in registers."""
 STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)
@@ -195,8 +197,9 @@ def _registers(
     tiled = sorted(free, key=lambda i: (i is not way.vector, sum(i in depends_on(r) for r in summed), -extent(i)))[:3]
     best, chosen = float("inf"), dict(sweeps)
     registers = processor.registers // (2 if any(r.dtype.is_complex for r in access.reduces) else 1)
-    most = registers - 4
     moving = {r: [i for i in tiled if i in depends_on(r)] for r in summed}
+    windows = {r: found for r in summed if way.vector in moving[r] and (found := _window(access, r, tiled))}
+    most = registers // 2 if windows else registers - 4  # a window's own values lie in registers too
     apart = [
         r for r in summed
         if way.vector is not None and r not in packable and access.step(r, way.vector, way.lanes) not in (0, 1)
@@ -204,7 +207,7 @@ def _registers(
     for counts in product(*(_counts(i, sweeps) for i in tiled)):
         number = dict(zip(tiled, counts, strict=True))
         accumulators = prod(counts)
-        values = [prod(number[i] for i in moving[r]) for r in summed]
+        values = [prod(_shared(number[i], windows.get(r, {}).get(i)) for i in moving[r]) for r in summed]
         if accumulators > most or accumulators + min(values, default=0) + 2 > registers:
             continue
         loads = sum(values)
@@ -218,6 +221,28 @@ def _registers(
             best = cost
             chosen = {i: Sweep(_lanes(i, sweeps), n) for i, n in number.items() if n > 1 or i in sweeps}
     return chosen
+
+
+def _window(access: Access, read: Read, tiled: Sequence[Iter]) -> dict[Iter, tuple[int, int]]:
+    """For each loop along which a read slides over taps: its step, and how many taps there are."""
+    reduced = {i for r in access.reduces for i in r.iters}
+    found = {}
+    for where in read.indices:
+        atoms = [a for a in where.atoms if isinstance(a, Iter)]
+        loops, taps = [a for a in atoms if a in tiled], [a for a in atoms if a in reduced]
+        if len(loops) == 1 and len(taps) == 1 and where.coefficient(taps[0]).constant == 1:
+            step = where.coefficient(loops[0]).constant
+            if step is not None and 0 < step <= extent(taps[0]) <= MOST_TAPS:
+                found[loops[0]] = step, extent(taps[0])
+    return found
+
+
+def _shared(count: int, window: tuple[int, int] | None) -> float:
+    """Values that so many steps read for one tap, where neighbours share what they read for all of them."""
+    if window is None:
+        return count
+    step, taps = window
+    return ((count - 1) * step + taps) / taps
 
 
 def _counts(iterator: Iter, sweeps: Mapping[Iter, Sweep]) -> list[int]:

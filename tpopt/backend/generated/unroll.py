@@ -107,9 +107,16 @@ def _points(reduce: Reduce) -> int:
 
 
 def _split(where: Index, loop: Iter) -> _Split | None:
-    """The split under which an index depends on the place alone; ``loop`` and ``(loop // step) % count`` have one."""
+    """The split under which an index depends on the place alone.
+
+    ``loop``, ``loop // step`` and ``(loop // step) % count`` have one.
+    """
     if where is index(loop):
         return _Split(loop, 1, extent(loop))
+    for atom in where.atoms:
+        step = index(atom.denominator).constant if isinstance(atom, FloorDiv) else None
+        if step is not None and where is index(loop) // step:
+            return _Split(loop, step, ceil(extent(loop) / step))
     for mod in (a for a in walk_atoms(where) if isinstance(a, Mod)):
         inner = [a for a in mod.numerator.atoms if isinstance(a, FloorDiv)]
         count = index(mod.denominator).constant

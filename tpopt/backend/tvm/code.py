@@ -61,6 +61,11 @@ def minimum(a: Number, b: Number) -> Number:
     return min(a, b) if isinstance(a, int) and isinstance(b, int) else tirx.Min(scalar(a), scalar(b))
 
 
+def maximum(a: Number, b: Number) -> Number:
+    """The larger of two indices, folded where both are known."""
+    return max(a, b) if isinstance(a, int) and isinstance(b, int) else tirx.Max(scalar(a), scalar(b))
+
+
 class Code:
     """Collects the statements of one function."""
 
@@ -166,6 +171,13 @@ def load(buffer: Any, offset: Number, lanes: int, mask: Expr | None = None) -> E
     )
 
 
+def prefetch(code: Code, buffer: Any, offset: Number) -> None:
+    """Asks for the cache line of an element, which may lie beyond the buffer's end: nothing is read."""
+    place = tirx.address_of(tirx.BufferLoad(buffer, [scalar(offset)]))
+    read, second_cache, data = (tirx.const(n, "int32") for n in (0, 2, 1))
+    code.emit(tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", place, read, second_cache, data)))
+
+
 def gather(buffer: Any, offsets: Expr, mask: Expr | None = None) -> Expr:
     """Elements at a vector of offsets; where a mask is off, the element at 0 is read in its place."""
     if mask is not None:
@@ -191,8 +203,9 @@ def store(code: Code, buffer: Any, offset: Number, value: Expr, mask: Expr | Non
         statement = tirx.BufferStore(buffer, value, [scalar(offset)])
         code.emit(statement if mask is None else tirx.IfThenElse(mask, statement, None))
         return
-    if mask is None:
-        code.emit(tirx.BufferStore(buffer, value, [tirx.Ramp(scalar(offset), tirx.const(1, INDEX), lanes)]))
+    if mask is None or lanes_of(mask) == 1:
+        plain = tirx.BufferStore(buffer, value, [tirx.Ramp(scalar(offset), tirx.const(1, INDEX), lanes)])
+        code.emit(plain if mask is None else tirx.IfThenElse(mask, plain, None))
         return
     place = tirx.address_of(tirx.BufferLoad(buffer, [scalar(offset)]))
     code.emit(tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.masked.store", value, place, splat(mask, lanes))))

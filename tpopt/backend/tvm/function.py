@@ -29,7 +29,7 @@ def kernel_function(plan: KernelPlan) -> Any:
         argument, view = _argument(f"a{len(parameters)}", dtype, in_order(shape, axes), in_order(strides, axes))
         parameters.append(argument)
         views.append(tirx.DeclBuffer(view, data=tirx.buffer_data(argument)))
-        operands[name] = Operand(view, plan.steps.get(name, strides), dtype)
+        operands[name] = Operand(view, plan.steps.get(name, strides), dtype, foreign=name in plan.foreign)
 
     for tensor in plan.reads:
         add(tensor.name, tensor.dtype, shape(tensor), plan.strides.get(tensor.name, dense_strides(shape(tensor))))

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from tvm import tirx
 
 from tpopt.backend.generated.blocks import the_sum, tiles
+from tpopt.backend.generated.interior import Interior, interior
 from tpopt.backend.generated.plan import BLOCK, Case, KernelPlan, Nest, Pack, Sweep, dense_strides
 from tpopt.backend.generated.sizes import extent, shape
-from tpopt.backend.tvm.code import INDEX, Code, Number, literal, load, minimum, scalar, splat, store
+from tpopt.backend.tvm.code import INDEX, Code, Expr, Number, literal, load, minimum, scalar, splat, store
 from tpopt.backend.tvm.elements import STORED, widened
 from tpopt.backend.tvm.operands import Operand, both, tail_mask
-from tpopt.backend.tvm.places import Line
+from tpopt.backend.tvm.places import Line, Place, vector
 from tpopt.backend.tvm.summing import Summing, block_runs, loops
 from tpopt.backend.tvm.tiles import Step, Tile
 from tpopt.backend.tvm.values import Context, Evaluator
@@ -67,34 +68,47 @@ class Writer:
             return
         parallel = depth == 0 and self._plan.parallel > 0
         rows = self._plan.rows[depth : depth + (self._plan.parallel if parallel else 1)]
-        with self._fused(rows, {}, parallel=parallel) as numbers:
-            inside = {**lines, **{i: Line.of(n) for i, n in numbers.items()}}
-            self._scratch(depth + len(rows))
+        trips = {i: self._plan.trips(i) for i in rows}
+        with self._fused(trips, parallel=parallel) as numbers:
+            inside = {**lines, **{i: self._row(i, n) for i, n in numbers.items()}}
+            self._scratch(depth + len(rows), inside)
             self._level(nests, depth + len(rows), inside)
 
-    def _scratch(self, depth: int) -> None:
+    def _row(self, iterator: Iter, number: Number) -> Line:
+        """Where a shared loop stands: the first row of a block, where it runs in blocks."""
+        block = self._plan.block
+        if block == 1 or iterator is not self._plan.rows[-1]:
+            return Line.of(number)
+        last = extent(iterator) - 1
+        if last % block == 0:
+            return Line.of(number * block, block)
+        base = minimum(number * block, last)
+        return Line.of(base if isinstance(base, int) else self.code.bind(base))
+
+    def _scratch(self, depth: int, lines: Mapping[Iter, Line]) -> None:
         """Memory for what stages at this depth hand to each other."""
         made = {o: n.depth for n in self._plan.nests for o in n.work.outs}
         for tensor in self._plan.private:
             if made[tensor] == depth:
-                self._operands[tensor.name] = self._private(tensor, depth)
+                self._operands[tensor.name] = self._private(tensor, depth, lines)
 
-    def _private(self, tensor: Tensor, depth: int) -> Operand:
-        inner = shape(tensor)[depth:]
-        strides = (0,) * depth + dense_strides(inner)
-        words = 2 if tensor.dtype.is_complex else 1
-        return Operand(self.code.local("row", prod(inner) * words, STORED[tensor.dtype]), strides, tensor.dtype)
+    def _private(self, tensor: Tensor, depth: int, lines: Mapping[Iter, Line]) -> Operand:
+        """Memory of one row, or of a block of them, where those lie that are at hand."""
+        block, words = self._plan.block, 2 if tensor.dtype.is_complex else 1
+        blocked = block > 1 and depth == len(self._plan.rows)
+        inner = (block,) * blocked + shape(tensor)[depth:]
+        strides = (0,) * (depth - blocked) + dense_strides(inner)
+        origin = lines[self._plan.rows[-1]].base * strides[depth - 1] if blocked else 0
+        memory = self.code.local("row", prod(inner) * words, STORED[tensor.dtype])
+        return Operand(memory, strides, tensor.dtype, origin)
 
     @contextmanager
-    def _fused(
-        self, iterators: Sequence[Iter], sweeps: Mapping[Iter, Sweep], *, parallel: bool
-    ) -> Iterator[dict[Iter, Number]]:
-        """Tile numbers of several loops that run as one."""
-        trips = [tiles(i, sweeps) for i in iterators]
-        with self.code.loop("t", prod(trips), parallel=parallel) as flat:
+    def _fused(self, trips: Mapping[Iter, int], *, parallel: bool) -> Iterator[dict[Iter, Number]]:
+        """Numbers of several loops that run as one, outermost first, each so often."""
+        with self.code.loop("t", prod(trips.values()), parallel=parallel) as flat:
             numbers: dict[Iter, Number] = {}
             rest = flat
-            for iterator, count in reversed(list(zip(iterators, trips, strict=True))):
+            for iterator, count in reversed(list(trips.items())):
                 numbers[iterator], rest = self._split(rest, count)
             yield numbers
 
@@ -111,13 +125,32 @@ class Writer:
         if nest.outside:
             self._in_blocks(nest)
             return
+        found = interior(nest)
         with self._part(nest) as part, self._tiles(nest, nest.order, nest.parallel, part) as numbers:
             tile = self._tile(nest, numbers, lines)
-            self._write(nest, Evaluator(self.code, self._operands, self._packs, nest, tile))
+            for version in self._versions(nest, found, tile):
+                self._write(version, Evaluator(self.code, self._operands, self._packs, version, tile))
+
+    def _versions(self, nest: Nest, found: Interior | None, tile: Tile) -> Iterator[Nest]:
+        """The nest without the guards that hold in all of a tile, where they do, and as it is elsewhere."""
+        if found is None:
+            yield nest
+            return
+        evaluator = Evaluator(self.code, self._operands, self._packs, nest, tile)
+        first = Place({i: Line.of(line.base) for i, line in tile.lines.items()})
+        inside: Expr | None = None
+        for where, low in found.least:
+            holds = vector(evaluator.indices.at(where, first), 1) >= scalar(low)
+            inside = holds if inside is None else tirx.And(inside, holds)
+        inside = self.code.bind(inside)
+        with self.code.branch(inside):
+            yield replace(nest, work=found.work)
+        with self.code.branch(tirx.Not(inside)):
+            yield nest
 
     def _in_blocks(self, nest: Nest) -> None:
         """All tiles through a block of terms of the sum before the next block; the partial sums wait in memory."""
-        total, inner, code = the_sum(nest), nest.order[nest.outside :], self.code
+        total, inner, code, found = the_sum(nest), nest.order[nest.outside :], self.code, interior(nest)
         assert total is not None
         vector = nest.vector
         assert vector is not None
@@ -132,15 +165,20 @@ class Writer:
             with code.loop("z", count // lanes) as z:
                 store(code, sums, z * lanes, literal(0.0, "float32", lanes))
             with loops(code, blocks, {}) as start, self._tiles(nest, inner, 0, part) as numbers:
-                evaluator = self._evaluator(nest, {**outer, **numbers})
-                for n, block in enumerate(Summing(evaluator, total, (), steps).block(within, start)):
-                    at = self._place(nest, inner, numbers, part) * size + n * lanes
-                    store(code, sums, at, load(sums, at, lanes) + block)
+                tile = self._tile(nest, {**outer, **numbers}, {})
+                for version in self._versions(nest, found, tile):
+                    evaluator = Evaluator(code, self._operands, self._packs, version, tile)
+                    base = the_sum(version)
+                    assert base is not None
+                    for n, block in enumerate(Summing(evaluator, base, (), steps).block(within, start)):
+                        at = self._place(nest, inner, numbers, part) * size + n * lanes
+                        store(code, sums, at, load(sums, at, lanes) + block)
             with self._tiles(nest, inner, 0, part) as numbers:
                 evaluator = self._evaluator(nest, {**outer, **numbers})
                 at = self._place(nest, inner, numbers, part) * size
-                found = {s: code.bind(load(sums, at + n * lanes, lanes)) for n, s in enumerate(steps)}
-                evaluator.put_sums(total, found)
+                evaluator.put_sums(
+                    total, {s: code.bind(load(sums, at + n * lanes, lanes)) for n, s in enumerate(steps)}
+                )
                 self._write(nest, evaluator)
 
     def _evaluator(self, nest: Nest, numbers: Mapping[Iter, Number]) -> Evaluator:
@@ -175,7 +213,8 @@ class Writer:
         with ExitStack() as stack:
             numbers: dict[Iter, Number] = {}
             if parallel:
-                numbers.update(stack.enter_context(self._fused(order[:parallel], nest.sweeps, parallel=True)))
+                trips = {i: tiles(i, nest.sweeps) for i in order[:parallel]}
+                numbers.update(stack.enter_context(self._fused(trips, parallel=True)))
             for iterator in order[parallel:]:
                 count = part.count if iterator is part.iterator else tiles(iterator, nest.sweeps)
                 number = stack.enter_context(self.code.loop(iterator.name, count))

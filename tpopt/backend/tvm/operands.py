@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from tvm import tirx
 
@@ -17,6 +18,8 @@ from tpopt.backend.tvm.code import (
     lanes_of,
     literal,
     load,
+    maximum,
+    minimum,
     scatter_store,
     shuffle,
     store,
@@ -26,25 +29,31 @@ from tpopt.backend.tvm.places import Indices, Line, Place, Where, add, multiply,
 from tpopt.ir import Index
 from tpopt.ir.dtypes import DType
 
+NOTHING: Final[Mapping[int, int]] = MappingProxyType({})
+
 
 @dataclass(frozen=True)
 class Operand:
     """Elements of type ``dtype`` in a flat buffer; an axis of stride 0 is not stored.
 
-    What lies at ``origin`` on the axes' scale lies first in the buffer.
+    What lies at ``origin`` on the axes' scale lies first in the buffer. Around a ``foreign`` one may be no memory.
     """
 
     buffer: Any
     strides: tuple[int, ...]
     dtype: DType
     origin: Number = 0
+    foreign: bool = False
 
-    def offset(self, at: tuple[Index, ...], place: Place, indices: Indices) -> Where:
-        """Where an element lies, in elements."""
+    def offset(self, at: tuple[Index, ...], place: Place, indices: Indices, held: Mapping[int, int] = NOTHING) -> Where:
+        """Where an element lies, in elements. Axes in ``held`` are not left where all lanes stand at one place."""
         total: Where = Line.of(0 - self.origin)
-        for where, stride in zip(at, self.strides, strict=True):
+        for axis, (where, stride) in enumerate(zip(at, self.strides, strict=True)):
             if stride:
-                part = multiply(Line.of(stride), indices.at(where, place), place.lanes)
+                stands = indices.at(where, place)
+                if axis in held and isinstance(stands, Line) and not stands.step:
+                    stands = Line.of(maximum(minimum(stands.base, held[axis] - 1), 0))
+                part = multiply(Line.of(stride), stands, place.lanes)
                 total = add(total, part, place.lanes)
         return total
 

@@ -10,10 +10,10 @@ from tvm import tirx
 from tvm.ir import StringImm
 
 from tpopt.backend.generated.plan import Nest, Pack
-from tpopt.backend.tvm.code import Code, Expr, lanes_of, literal, scalar, splat, vector_type
+from tpopt.backend.tvm.code import Code, Expr, lanes_of, literal, prefetch, scalar, splat, vector_type
 from tpopt.backend.tvm.elements import Value, choose, computed, constant, convert, named, rounded
 from tpopt.backend.tvm.functions import apply
-from tpopt.backend.tvm.operands import Operand, Operands, both
+from tpopt.backend.tvm.operands import NOTHING, Operand, Operands, both
 from tpopt.backend.tvm.places import Indices, Line, Place, Where, add, multiply, vector
 from tpopt.backend.tvm.summing import Summing
 from tpopt.backend.tvm.tiles import Step, Tile
@@ -162,10 +162,15 @@ class Evaluator:
         lanes = self._lanes(self.free(term))
         if term in self._packs:
             pack, operand = self._packs[term]
-            return operand.load(self.code, self._packed(pack, at), lanes, None)
+            where = self._packed(pack, at)
+            if pack.ahead and pack.starts_line(dict(at)):
+                assert isinstance(where, Line)
+                prefetch(self.code, operand.buffer, where.base + pack.ahead)
+            return operand.load(self.code, where, lanes, None)
         operand = self._operands[term.tensor.name]
         with self._under(context, at) as mask:
-            where = operand.offset(term.indices, place, self.indices)
+            sizes = _left(term) if operand.foreign and mask is not None and lanes > 1 else NOTHING
+            where = operand.offset(term.indices, place, self.indices, sizes)
         if lanes > 1:
             mask = both(mask, self.tile.mask, lambda m: splat(m, lanes))
         elif mask is not None and not isinstance(where, Line):
@@ -285,6 +290,12 @@ def _operands(term: Scalar, context: Context) -> list[tuple[Scalar, Context]]:
     if isinstance(term, Select):
         return [(term.inside, (*context, (term.guard, True))), (term.outside, (*context, (term.guard, False)))]
     return [(c, context) for c in children(term)]
+
+
+def _left(read: Read) -> dict[int, int]:
+    """Sizes of the axes that a read may leave, where guards do not keep it inside."""
+    axes = enumerate(zip(read.indices, read.tensor.shape, strict=True))
+    return {n: e for n, (i, e) in axes if isinstance(e, int) and not within(i, 0, e)}
 
 
 def in_bounds(read: Read) -> bool:
