@@ -92,8 +92,8 @@ SCORES = "y: f32[{h},{n},{m}] = L[h:{h},i:{n},j:{m}] sum[d:{d}]{{ q[h,i,d] * k[h
 
 @pytest.mark.parametrize(
     ("h", "n", "m", "d", "copied"),
-    [(3, 40, 50, 24, True), (3, 4, 50, 24, False), (3, 40, 4000, 24, False)],
-    ids=["many rows", "few rows: the copy would cost more", "too much for the caches"],
+    [(3, 40, 50, 24, True), (3, 4, 50, 24, False), (3, 40, 4000, 24, False), (1, 40, 50, 24, False)],
+    ids=["many rows", "few rows: the copy would cost more", "too much for the caches", "nothing for a second thread"],
 )
 def test_an_operand_is_turned_round_for_enough_rows(h: int, n: int, m: int, d: int, copied: bool):
     body = SCORES.format(h=h, n=n, m=m, d=d)

@@ -18,8 +18,8 @@ from tpopt.ir.bounds import interval
 from tpopt.ir.index import Atom, IndexLike, substitute
 from tpopt.ir.walk import postorder, rebuild
 
-MOST_TERMS: Final = 4_000
-"""Terms of a nest whose code is written twice."""
+MOST_TERMS: Final = 1_000
+"""Terms of a nest whose code is written twice, counted for each step of a tile: more take long to build."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Interior:
 def interior(nest: Nest) -> Interior | None:
     """What tiles inside all guards run; ``None`` where there are no such guards, or no such tiles."""
     terms = postorder(*nest.work.bodies)
-    if len(terms) * prod(s.count for s in nest.sweeps.values()) > MOST_TERMS * 16 or len(terms) > MOST_TERMS:
+    if len(terms) * prod(s.count for s in nest.sweeps.values()) > MOST_TERMS:
         return None
     guards = dict.fromkeys(t.guard for t in terms if isinstance(t, Select))
     guards.update(dict.fromkeys(c.guard for c in nest.work.cases if c.guard is not None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from tpopt.backend.generated.access import Access, depends_on
@@ -15,9 +15,10 @@ from tpopt.backend.generated.merge import merged
 from tpopt.backend.generated.normal import two_pass
 from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, Work, dense_strides
 from tpopt.backend.generated.products import on_matrix_unit
-from tpopt.backend.generated.row_blocks import block_of, blocked, with_turned
+from tpopt.backend.generated.row_blocks import block_of, blocked
 from tpopt.backend.generated.schedule import PARALLEL_CYCLES, reduced_in_vectors, schedule
 from tpopt.backend.generated.sizes import elements, extent, shape
+from tpopt.backend.generated.turned import with_turned
 from tpopt.backend.generated.unroll import unrolled
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import Compute, Iter, Lookup, Program, Read, Tensor
@@ -60,7 +61,8 @@ def plan_kernel(
     rows = fused(stages, program.outputs)
     if matrix:
         return _on_matrix_unit(program, rows.stages, constants, processor, known)
-    return _in_loops(program, with_turned(rows, known, constants), constants, processor, known, decisions)
+    rows = with_turned(rows, known, constants, processor.threads)
+    return _in_loops(program, rows, constants, processor, known, decisions)
 
 
 def _in_loops(
@@ -74,48 +76,65 @@ def _in_loops(
     """The plan of a kernel whose stages share rows, or of a single stage."""
     nests: list[Nest] = []
     packs: list[Pack] = []
-    works, steps, leading, block = _works(rows, known)
-    if decisions and len(decisions) != len(works):
-        raise KernelUnsupported(f"{len(decisions)} decisions for {len(works)} nests")
-    for number, (work, depth) in enumerate(works):
+    ready = _works(rows, known)
+    if decisions and len(decisions) != len(ready.works):
+        raise KernelUnsupported(f"{len(decisions)} decisions for {len(ready.works)} nests")
+    strides = known | ready.steps
+    for number, (work, depth) in enumerate(ready.works):
         packable = _packable(work, constants) if depth == 0 else frozenset()
-        nest = schedule(work, processor, depth=depth, strides=known | steps, packable=packable)
+        nest = schedule(work, processor, depth=depth, strides=strides, packable=packable)
         if decisions:
-            nest = decided(
-                nest, decisions[number], reduced_in_vectors(work, processor, known | steps), processor.threads
-            )
+            nest = decided(nest, decisions[number], reduced_in_vectors(work, processor, strides), processor.threads)
         nest = replace(nest, outside=loops_around_blocks(nest))
         nests.append(nest)
         if nest.vector is not None:
             found = [_pack(read, nest, f"pack{len(packs) + n}") for n, read in enumerate(sorted(packable, key=str))]
             packs += [replace(p, ahead=panel_ahead(p)) for p in found]
     taken = frozenset(p.read for p in packs)
-    plain = {t.name for w, _ in works for t in _tensors(w, taken)}
+    plain = {t.name for w, _ in ready.works for t in _tensors(w, taken)}
     reads = tuple(t for t in program.inputs if t.name in plain)
     plan = KernelPlan(
-        reads, program.outputs, tuple(nests), leading, 0, rows.private, known, tuple(packs), steps, block=block
+        reads,
+        program.outputs,
+        tuple(nests),
+        ready.rows,
+        private=rows.private,
+        strides=known,
+        packs=tuple(packs),
+        steps=ready.steps,
+        block=ready.block,
     )
-    first = leading[: min(depth for _, depth in works)]
-    inside = prod(plan.trips(i) for i in leading[len(first) :])
-    cycles = sum(n.cycles * (inside if n.depth > len(first) else 1) for n in nests)
-    return replace(plan, parallel=_leading([plan.trips(i) for i in first], cycles, processor))
+    trips, depth = [plan.trips(i) for i in plan.rows], min(depth for _, depth in ready.works)
+    cycles = sum(n.cycles * prod(trips[depth : n.depth]) for n in nests)
+    return replace(plan, parallel=_leading(trips[:depth], cycles, processor))
 
 
-def _works(
-    rows: Rows, known: Mapping[str, tuple[int, ...]]
-) -> tuple[list[tuple[Work, int]], dict[str, tuple[int, ...]], tuple[Iter, ...], int]:
-    """What the nests compute and how many rows each shares, new strides, the shared loops, and the rows of a block."""
-    ready = [(two_pass(s), rows.depth(s)) for s in rows.stages]
-    if len(ready) == 1:
-        stage, steps = merged(ready[0][0], known)
-        return [(unrolled(stage), 0)], steps, (), 1
-    works, block = [(Work.of(s), depth) for s, depth in ready], block_of(rows)
+@dataclass(frozen=True)
+class _Ready:
+    """Works, each with how many of the shared ``rows`` it has; the last of these runs in steps of ``block``.
+
+    ``steps`` are the strides of tensors that a work indexes otherwise than its stage does.
+    """
+
+    works: list[tuple[Work, int]]
+    rows: tuple[Iter, ...] = ()
+    block: int = 1
+    steps: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+def _works(rows: Rows, known: Mapping[str, tuple[int, ...]]) -> _Ready:
+    """What the nests of a kernel compute."""
+    stages = [(two_pass(s), rows.depth(s)) for s in rows.stages]
+    if len(stages) == 1:
+        stage, steps = merged(stages[0][0], known)
+        return _Ready([(unrolled(stage), 0)], steps=steps)
+    works, block = [(Work.of(s), depth) for s, depth in stages], block_of(rows)
     if block == 1:
-        return works, {}, rows.rows, 1
-    last = rows.rows[-1]
+        return _Ready(works, rows.rows)
+    *outer, last = rows.rows
     first = Iter(last.name, extent(last) - block + 1)
     works = [(blocked(w, last, first, block) if d == len(rows.rows) else w, d) for w, d in works]
-    return works, {}, (*rows.rows[:-1], first), block
+    return _Ready(works, (*outer, first), block)
 
 
 def _on_matrix_unit(

@@ -6,7 +6,6 @@ each tile of registers, as a product of matrices does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import prod
 from typing import Final
 
@@ -14,33 +13,13 @@ from tpopt.backend.generated.access import depends_on
 from tpopt.backend.generated.fuse import SCRATCH_BYTES, Rows
 from tpopt.backend.generated.plan import Case, Work
 from tpopt.backend.generated.sizes import extent, shape
-from tpopt.backend.generated.turned import turned
 from tpopt.ir import Compute, Index, Iter, Read, Reduce, index
 from tpopt.ir.index import Atom, IndexLike, substitute
-from tpopt.ir.walk import fresh_name, postorder, stage_reads, substitute_iters
+from tpopt.ir.walk import fresh_name, postorder, substitute_iters
 
 STEP: Final = 8
 """Rows of a block are a multiple of these: what one tile of registers holds."""
 MOST_ROWS: Final = 48
-
-
-def with_turned(rows: Rows, strides: Mapping[str, tuple[int, ...]], constants: frozenset[str]) -> Rows:
-    """The same with operands turned round where that pays: each is copied by a stage that shares fewer loops.
-
-    ``constants`` of a kernel of one stage are laid out before it runs.
-    """
-    made = {o for s in rows.stages for o in s.outs}
-    if not rows.rows:
-        made |= {t for s in rows.stages for t in stage_reads(s) if t.name in constants}
-    shared, stages = rows.rows, list[Compute]()
-    for stage in rows.stages:
-        found = turned(stage, strides, made)
-        if found is None or (shared and found.depth > len(shared)):
-            stages.append(stage)
-            continue
-        shared = shared or stage.loops[: found.depth]
-        stages += [found.copy, found.reader]
-    return Rows(shared, tuple(stages), rows.outs)
 
 
 def block_of(rows: Rows) -> int:

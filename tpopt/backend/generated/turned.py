@@ -12,10 +12,11 @@ from math import prod
 from typing import Final
 
 from tpopt.backend.generated.access import Access, depends_on
+from tpopt.backend.generated.fuse import Rows
 from tpopt.backend.generated.plan import Work
 from tpopt.backend.generated.sizes import extent
 from tpopt.ir import Compute, Iter, Read, Reduce, Tensor
-from tpopt.ir.walk import postorder, rebuild
+from tpopt.ir.walk import postorder, rebuild, stage_reads
 from tpopt.rewrite.contraction import factors_of
 
 LEAST_ROWS: Final = 8
@@ -31,6 +32,31 @@ class Turned:
     copy: Compute
     depth: int
     reader: Compute
+
+    @property
+    def points(self) -> int:
+        """How often the operand is copied, each time another part of it."""
+        return prod(map(extent, self.copy.loops[: self.depth]))
+
+
+def with_turned(rows: Rows, strides: Mapping[str, tuple[int, ...]], constants: frozenset[str], threads: int) -> Rows:
+    """The same with operands turned round where that pays: each is copied by a stage that shares fewer loops.
+
+    ``constants`` of a kernel of one stage are laid out before it runs. Each of the ``threads`` copies operands of its
+    own.
+    """
+    made = {o for s in rows.stages for o in s.outs}
+    if not rows.rows:
+        made |= {t for s in rows.stages for t in stage_reads(s) if t.name in constants}
+    shared, stages = rows.rows, list[Compute]()
+    for stage in rows.stages:
+        found = turned(stage, strides, made)
+        if found is None or (shared and found.depth > len(shared)) or found.points < threads:
+            stages.append(stage)
+            continue
+        shared = shared or stage.loops[: found.depth]
+        stages += [found.copy, found.reader]
+    return Rows(shared, tuple(stages), rows.outs)
 
 
 def turned(stage: Compute, strides: Mapping[str, tuple[int, ...]], taken: Collection[Tensor]) -> Turned | None:
