@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Final
 
 from tvm import tirx
 
@@ -21,6 +22,9 @@ from tpopt.backend.tvm.summing import Summing, block_runs, loops
 from tpopt.backend.tvm.tiles import Step, Tile
 from tpopt.backend.tvm.values import Context, Evaluator
 from tpopt.ir import Iter, Read, Scalar, Tensor
+
+AT_ONCE: Final = 4
+"""Steps of a tile whose results are computed side by side: they hide each other's latency, and fit into registers."""
 
 
 @dataclass(frozen=True)
@@ -243,11 +247,14 @@ class Writer:
     def _write(self, nest: Nest, evaluator: Evaluator) -> None:
         for case in nest.work.cases:
             context = () if case.guard is None else ((case.guard, True),)
-            for body in case.bodies:
-                evaluator.evaluate(body, context)
-            for out, body in zip(nest.work.outs, case.bodies, strict=True):
-                for step in evaluator.tile.steps(nest.order):
-                    self._store(evaluator, case, self._operands[out.name], body, step)
+            steps = evaluator.tile.steps(nest.order)
+            for some in (steps[n : n + AT_ONCE] for n in range(0, len(steps), AT_ONCE)):
+                with evaluator.at(some):
+                    for body in case.bodies:
+                        evaluator.evaluate(body, context)
+                for out, body in zip(nest.work.outs, case.bodies, strict=True):
+                    for step in some:
+                        self._store(evaluator, case, self._operands[out.name], body, step)
 
     def _store(self, evaluator: Evaluator, case: Case, operand: Operand, body: Scalar, step: Step) -> None:
         tile = evaluator.tile

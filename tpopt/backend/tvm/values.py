@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
 
@@ -40,6 +40,7 @@ class Evaluator:
         self._memo: list[dict[Key, Value]] = [{}]
         self._free: dict[Scalar, frozenset[Iter]] = {}
         self._standing: tuple[Context, Step, Expr | None] = ((), (), None)
+        self._some: Sequence[Step] | None = None
         self.indices = Indices(code.bind, self._fetch)
 
     def push(self, tile: Tile) -> Tile:
@@ -67,13 +68,28 @@ class Evaluator:
         guards = (frozenset(iters_of(guard_indices(g))) for g, _ in context)
         return self.free(term).union(*guards)
 
+    @contextmanager
+    def at(self, steps: Sequence[Step] | None) -> Iterator[None]:
+        """While it lasts, terms are evaluated at some steps alone; reductions, whose loops run once, at all of them."""
+        before, self._some = self._some, steps
+        yield
+        self._some = before
+
+    def _steps(self, term: Scalar, iters: frozenset[Iter]) -> list[Step]:
+        """The steps at which a term is evaluated."""
+        every = self.tile.steps(iters)
+        if self._some is None or isinstance(term, Reduce):
+            return every
+        some = {self.tile.step(s, iters) for s in self._some}
+        return [s for s in every if s in some]
+
     def evaluate(self, root: Scalar, context: Context = ()) -> None:
         """Writes the code for a term at every step of the tile."""
         pending = [(root, self._needed(root, context), False)]
         while pending:
             term, under, ready = pending.pop()
             iters = self.depends(term, under)
-            steps = self.tile.steps(iters)
+            steps = self._steps(term, iters)
             if all(self._find(term, under, s) is not None for s in steps):
                 continue
             if isinstance(term, Reduce):
@@ -118,9 +134,10 @@ class Evaluator:
     def _reduce(self, term: Reduce, context: Context) -> None:
         base = shared(term)
         iters = self.depends(base, context)
-        summing = Summing(self, base, context, self.tile.steps(iters))
-        for step, parts in summing.run().items():
-            self._put(base, context, step, parts)
+        with self.at(None):
+            summing = Summing(self, base, context, self.tile.steps(iters))
+            for step, parts in summing.run().items():
+                self._put(base, context, step, parts)
 
     def _make(self, term: Scalar, context: Context, at: Step) -> Value:
         match term:
