@@ -41,7 +41,9 @@ def row(model: str) -> dict:
 def test_a_model_agrees(model):
     facts = row(model)
     assert facts["reference"] == "float64"
-    assert facts["l2_rel_err"] <= max(2 * facts["errors"]["eager"], 2e-6)
+    plain = max(2 * facts["errors"]["eager"], 2e-6)
+    assert facts["l2_rel_err"] <= max(plain, facts["tolerance"])
+    assert facts["tolerance"] <= max(plain, 1e-5)  # what rules that amplify rounding may reach
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -16,6 +16,7 @@ REPORT = {
     "opaque": [{"target": "aten.foo.default", "name": "y", "source": "tiny.py:1", "reason": "no lowering"}],
     "original_share": 0.25,
     "work": {"macs_before": 60, "macs_after": 30, "bytes_before": 800, "bytes_after": 400},
+    "verification": {"tolerance": 2e-6},
     "memory": {"arena_bytes": 64, "owned_peak_bytes": 0, "weights_bytes": 60},
     "result": {"status": "optimized", "reason": "faster", "speedup": 1.5, "low": 1.4, "high": 1.6},
 }
