@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import islice
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -39,6 +40,18 @@ TILES = (4, 2)
 """Results along an axis that tiles hold: larger ones save little more, and lose accuracy."""
 MOST_FOLDED = 1 << 27
 """Multiply-adds that one derivation may take before the program runs: more are too long to check."""
+
+
+Made_co = TypeVar("Made_co", covariant=True)
+
+
+class _StageLaw(Protocol[Made_co]):
+    """A law that makes something of one stage."""
+
+    name: ClassVar[str]
+
+    def run(self, program: Program, stage: Compute, builder: Builder) -> Made_co | Refusal:
+        """What takes the stage's place, or why nothing does."""
 
 
 @dataclass
@@ -104,9 +117,8 @@ class Explorer:
             if self.is_promising(derivation):
                 yield component.result.name, derivation
 
-    def _joins(self) -> Iterator[tuple[str, Derivation]]:
-        """Sums with other taps in each phase, where a place has too few results of one phase for a vector."""
-        law = JoinPhases()
+    def _applied(self, law: _StageLaw[Made_co]) -> Iterator[tuple[Compute, Made_co]]:
+        """The stages that a law applies to, and what it makes of each; while one is looked at, the trace is at it."""
         for stage in self.program.stages:
             if not isinstance(stage, Compute) or law.name in self.without:
                 continue
@@ -114,16 +126,22 @@ class Explorer:
                 made = law.run(self.program, stage, self.builder)
                 if isinstance(made, Refusal):
                     self.trace.refused(law.name, made)
-                    continue
-                before, after = (fragment_of(self.program, s, stage.outs) for s in ((stage,), made.stages))
-                us = self.estimate.us(made.sums) * idle(made.results) + self.estimate.moved_us(made.root)
-                step = Step(law.name, law.numerics, f"{made.results} results a place", after)
-                derivation = Derivation(stage, before, (step,), us, self.estimate.us(stage) * idle(made.before))
-                if not self.is_promising(derivation):
-                    self.trace.refused(law.name, "a place has results enough of one phase")
-                    continue
-                self.trace.offered(law.name, (), step.detail, law.numerics)
-                yield derivation.name, derivation
+                else:
+                    yield stage, made
+
+    def _joins(self) -> Iterator[tuple[str, Derivation]]:
+        """Sums with other taps in each phase, where a place has too few results of one phase for a vector."""
+        law = JoinPhases()
+        for stage, made in self._applied(law):
+            before, after = (fragment_of(self.program, s, stage.outs) for s in ((stage,), made.stages))
+            us = self.estimate.us(made.sums) * idle(made.results) + self.estimate.moved_us(made.root)
+            step = Step(law.name, law.numerics, f"{made.results} results a place", after)
+            derivation = Derivation(stage, before, (step,), us, self.estimate.us(stage) * idle(made.before))
+            if not self.is_promising(derivation):
+                self.trace.refused(law.name, "a place has results enough of one phase")
+                continue
+            self.trace.offered(law.name, (), step.detail, law.numerics)
+            yield derivation.name, derivation
 
     def _tiles(self) -> Iterator[tuple[str, Derivation]]:
         """Sliding sums in tiles with fewer products, of the size that is expected to be quickest."""
@@ -140,23 +158,16 @@ class Explorer:
     def _blocks(self) -> Iterator[tuple[str, Derivation]]:
         """Products of matrices large enough for seven products of blocks."""
         law = Strassen()
-        for stage in self.program.stages:
-            if not isinstance(stage, Compute) or law.name in self.without:
+        for stage, made in self._applied(law):
+            us = self.estimate.us(made.products) + sum(map(self.estimate.moved_us, (*made.moving, made.root)))
+            if us >= self.estimate.us(stage):
+                self.trace.refused(law.name, "sums of blocks are expected to take what products are saved")
                 continue
-            with self.trace.at([stage.outs[0].name]):
-                made = law.run(self.program, stage, self.builder)
-                if isinstance(made, Refusal):
-                    self.trace.refused(law.name, made)
-                    continue
-                us = self.estimate.us(made.products) + sum(map(self.estimate.moved_us, (*made.moving, made.root)))
-                if us >= self.estimate.us(stage):
-                    self.trace.refused(law.name, "sums of blocks are expected to take what products are saved")
-                    continue
-                before = fragment_of(self.program, (stage,), stage.outs)
-                after = fragment_of(self.program, made.stages, stage.outs, made.tensors)
-                step = Step(law.name, law.numerics, "seven products of blocks", after)
-                self.trace.offered(law.name, (), step.detail, law.numerics)
-                yield stage.outs[0].name, Derivation(stage, before, (step,), us, self.estimate.us(stage))
+            before = fragment_of(self.program, (stage,), stage.outs)
+            after = fragment_of(self.program, made.stages, stage.outs, made.tensors)
+            step = Step(law.name, law.numerics, "seven products of blocks", after)
+            self.trace.offered(law.name, (), step.detail, law.numerics)
+            yield stage.outs[0].name, Derivation(stage, before, (step,), us, self.estimate.us(stage))
 
     def _tiled(self, stage: Compute, law: ToomCook) -> Derivation | None:
         made = law.run(self.program, stage, self.builder)
