@@ -14,6 +14,7 @@ from tpopt.commands.bisect import bisect
 from tpopt.commands.cache import cache
 from tpopt.commands.cost import cost
 from tpopt.commands.coverage import coverage
+from tpopt.commands.cubins import cubins
 from tpopt.commands.derive import derive
 from tpopt.commands.doctor import doctor
 from tpopt.commands.explain import explain
@@ -100,6 +101,7 @@ app.command()(coverage)
 app.command()(passes)
 app.command()(doctor)
 app.command()(tune)
+app.command()(cubins)
 app.add_typer(cost, name="cost")
 app.add_typer(cache, name="cache")
 

@@ -59,8 +59,8 @@ def test_the_others_share_a_row_unless_they_are_wrong_and_extras_are_not_require
         (checks.gpu([], driver=False), "ok", ""),
         (checks.gpu([], driver=True), "warn", "the machine has a GPU, but this torch cannot use it"),
         (checks.gpu(["H200"], driver=True), "ok", ""),
-        (checks.nvcc(None, needed=False), "ok", ""),
-        (checks.nvcc(None, needed=True), "warn", "install the CUDA toolkit"),
+        (checks.cuda_compiler(None, needed=False), "ok", ""),
+        (checks.cuda_compiler(None, needed=True), "warn", "pip install 'tpopt[cuda]'"),
     ],
 )
 def test_a_warning_comes_with_what_to_do(row: Check, status: str, advice: str):
@@ -138,7 +138,7 @@ def test_json_has_a_row_for_each_check_and_variables_on_request(run: Run, monkey
         "torch threads",
         "cache",
         "compiler",
-        "nvcc",
+        "cuda compiler",
     } <= {row["name"] for row in plain["checks"]}
     assert "variables" not in plain
     assert {"name": "NO_COLOR", "value": "1", "meaning": "any text: no colours on stderr"} in full["variables"]

@@ -9,7 +9,7 @@ from support.cli import Run
 
 COMMANDS = """
     optimize explain profile run inspect verify bisect repro report bench derive replay remat pack assign
-    coverage passes doctor tune cost cache
+    coverage passes doctor tune cubins cost cache
 """.split()
 COST = [f"cost {name}" for name in ("collect", "train", "evaluate", "transfer")]
 IN_A_PROCESS = """

@@ -41,8 +41,8 @@ def is_offered(saved: SavedModel) -> bool:
     algebra, expanded = (_with_values(p, weights) for p in (saved.algebra, _expanded(saved.plan.program)))
     found = gather(saved.original, (algebra, expanded), (), saved.device.type, "library")
     known = {placed(c) for c in found.admitted}
-    kernels = [s for s in saved.plan.program.stages if isinstance(s, Kernel) and s.implementation != "generated"]
-    return all(s in known for s in kernels)
+    kernels = (s for s in saved.plan.program.stages if isinstance(s, Kernel))
+    return all(s in known for s in kernels if not s.implementation.startswith("generated"))
 
 
 def _with_values(program: Program, weights: Mapping[str, torch.Tensor]) -> Program:

@@ -270,25 +270,24 @@ def _usable_plan(saved: SavedModel) -> tuple[Plan | None, str]:
 
 def _missing(plan: Plan) -> str | None:
     """Why a generated kernel of the plan cannot run here: it is in no cache, and cannot be built."""
-    generated = [s.stage for s in plan.steps if isinstance(s.stage, Kernel) and s.stage.implementation == "generated"]
-    if not generated:
+    kernels = [s.stage for s in plan.steps if isinstance(s.stage, Kernel)]
+    if not any(k.implementation.startswith("generated") for k in kernels):
         return None
-    from tpopt.backend.build.link import NO_COMPILER, has_linker
     from tpopt.backend.build.pool import build_pool
-    from tpopt.backend.generated.binding import request_of
-    from tpopt.backend.generated.kernel import submit
-    from tpopt.backend.native.launcher import launcher_status
+    from tpopt.backend.generated.binding import build_request, cannot_build, cannot_run
 
-    status = launcher_status()
-    if status.kind == "none":
-        return f"generated kernels cannot run: {status.reason}"
+    made = [k for k in kernels if build_request(k) is not None]
+    kinds = dict.fromkeys(k.implementation for k in made)
     try:
-        requests = [request_of(s) for s in generated]
-        absent = [r for r in requests if build_pool().cache.get(r.digest) is None]
-        if absent and not has_linker():
-            return f"{len(absent)} of {len(requests)} generated kernels are not in the cache, and {NO_COMPILER}"
-        for future in [submit(r) for r in absent]:
-            future.result()
+        for kind in kinds:
+            if (reason := cannot_run(kind)) is not None:
+                return f"generated kernels cannot run: {reason}"
+            requests = [r for k in made if k.implementation == kind and (r := build_request(k)) is not None]
+            absent = [r for r in requests if build_pool().cache.get(r.key) is None]
+            if absent and (reason := cannot_build(kind)) is not None:
+                return f"{len(absent)} of {len(requests)} generated kernels are not in the cache, and {reason}"
+            for future in [build_pool().submit(r) for r in absent]:
+                future.result()
     except (KernelBuildFailed, KernelUnsupported) as error:
         return f"a generated kernel cannot be had: {error}"
     return None

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
 
+from tpopt.backend.cuda import candidates as cuda
 from tpopt.backend.generated import candidates as generated
 from tpopt.backend.generated.groups import expanded
 from tpopt.backend.generated.kernel import obstacle
@@ -59,14 +60,16 @@ def gather(
     for codes in integers:
         integer_twins(found, codes, floats)
         weight_twins(found, codes, floats)
-    if kernels != "library" and device == "cpu":
+    if kernels != "library" and device == "cuda":
+        _generated(forms, found, partial(cuda.candidates, device=cuda.current_device()), cuda.obstacle())
+    elif kernels != "library":
         offered = (v for c in found.admitted for v in (*c.needs, *c.produces))
         images = frozenset(v.name for v in offered if v.layout == CHANNELS_LAST)
         offer = partial(generated.candidates, channels_last=images, certain=certain, known=set())
-        _generated(forms, found, offer)
+        _generated(forms, found, offer, obstacle())
         for part in parts:
             made = Candidates()
-            _generated((part,), made, offer)
+            _generated((part,), made, offer, obstacle())
             found.admitted += _apart(made.admitted, {c.name for c in found.admitted})
         narrow = {storage: stored_narrow(forms[0], storage) for storage in floats}
         for storage, form in narrow.items():
@@ -83,9 +86,13 @@ def gather(
     return found
 
 
-def _generated(forms: Sequence[Program], found: Candidates, offer: Callable[[Program, Candidates], None]) -> None:
+def _generated(
+    forms: Sequence[Program],
+    found: Candidates,
+    offer: Callable[[Program, Candidates], None],
+    reason: str | None,
+) -> None:
     """What is generated, or why nothing is."""
-    reason = obstacle()
     if reason is None:
         _offers(forms, found, offer)
     else:
@@ -128,7 +135,7 @@ def _generated_narrow(
     """What is generated for a narrow form of what the pipeline made, under its label."""
     offered = Candidates()
     known = {c.name for c in found.admitted}
-    _generated((narrow,), offered, offer)
+    _generated((narrow,), offered, offer, obstacle())
     for candidate in offered.admitted:
         if rounded(candidate, storage) or any(t.name in storage.origin for t in stage_reads(candidate.stage)):
             name = candidate.name if candidate.name not in known else f"{candidate.name}.{storage.dtype}"

@@ -163,9 +163,12 @@ def gpu(names: Sequence[str], *, driver: bool) -> Check:
     return check("gpu", ", ".join(names) or "none", warn=driver and not names, advice=advice)
 
 
-def nvcc(found: str | None, *, needed: bool) -> Check:
+def cuda_compiler(found: str | None, *, needed: bool) -> Check:
     """Names the CUDA compiler, which only a machine with a GPU needs."""
-    advice = "install the CUDA toolkit, and put nvcc on PATH, to generate kernels for the GPU"
+    advice = "pip install 'tpopt[cuda]', or the CUDA toolkit, to generate kernels for the GPU"
     return check(
-        "nvcc", found or ("none" if needed else "none (not needed: no GPU)"), warn=needed and not found, advice=advice
+        "cuda compiler",
+        found or ("none" if needed else "none (not needed: no GPU)"),
+        warn=needed and not found,
+        advice=advice,
     )

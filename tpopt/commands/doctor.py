@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -22,6 +21,7 @@ VARIABLES: Final[Mapping[str, str]] = {
     "NO_COLOR": "any text: no colours on stderr",
     "TPOPT_LOGS": "stages to follow on stderr: choose,+verify (details), -race (errors alone), all",
     "TPOPT_TRACE": "folder for a trace of each process, one JSON object a line",
+    "TPOPT_CUDA_KERNELS": "1: generated kernels compete on GPUs, too; docs/cuda.md",
     "TPOPT_CACHE_DIR": "folder of the cache; docs/cache.md",
     "XDG_CACHE_HOME": "folder above the cache, where TPOPT_CACHE_DIR is not set",
     **dict.fromkeys(CHANGE_SPEED, "changes how fast kernels run; recorded in every report"),
@@ -73,6 +73,8 @@ def _seen_by_torch(cores: int) -> list[Check]:
     driver = Path("/dev/nvidiactl").exists()
     try:
         import torch
+
+        from tpopt.backend.cuda import compilers
     except (ImportError, OSError) as error:  # OSError: a shared library of it does not load
         return [Check("torch threads", "unknown", "warn", f"torch does not import: {error}")]
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -84,7 +86,7 @@ def _seen_by_torch(cores: int) -> list[Check]:
         checks.allocator(maps),
         _launcher(),
         checks.gpu(names, driver=driver),
-        checks.nvcc(shutil.which("nvcc"), needed=driver),
+        checks.cuda_compiler(compilers.description(), needed=driver),
     ]
 
 

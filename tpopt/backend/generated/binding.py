@@ -8,21 +8,23 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import lru_cache
 from typing import Final
 
-import torch
-
-from tpopt.backend.binding import Binder
-from tpopt.backend.build.request import Built
+from tpopt.backend.binding import Binder, KernelBinder
+from tpopt.backend.build.link import NO_COMPILER, has_linker
+from tpopt.backend.build.pool import build_pool
+from tpopt.backend.build.request import BuildRequest, Built
 from tpopt.backend.call import Call, Ref
-from tpopt.backend.generated.kernel import GeneratedKernel, is_built, submit
+from tpopt.backend.cuda import binding as cuda
+from tpopt.backend.cuda import compilers
+from tpopt.backend.cuda.driver import obstacle as driver_obstacle
+from tpopt.backend.generated.constants import constants_of, positions, value_of
+from tpopt.backend.generated.kernel import GeneratedKernel
 from tpopt.backend.generated.machine import Processor, host_processor
 from tpopt.backend.generated.normal import algebra
 from tpopt.backend.generated.request import KernelRequest
-from tpopt.ir import Kernel, Stage, Tensor, aten
-from tpopt.ir.materialize import materialize
+from tpopt.backend.native.launcher import launcher_status
+from tpopt.ir import Kernel, Stage
 
 IMPLEMENTATION: Final = "generated"
-CONSTANTS: Final = "constants"
-"""The parameter of a generated Kernel that lists the positions of what it reads and never changes."""
 MATRIX: Final = "matrix"
 """The parameter of a generated Kernel that runs on the matrix unit."""
 FOREIGN: Final = "foreign"
@@ -44,21 +46,30 @@ def request_of(stage: Kernel) -> KernelRequest:
 def _request(stage: Kernel, processor: Processor) -> KernelRequest:
     parameters = dict(stage.parameters)
     matrix, decisions = bool(parameters.get(MATRIX, False)), str(parameters.get(SCHEDULE, ""))
-    foreign = _positions(stage, FOREIGN)
+    foreign = positions(stage, FOREIGN)
     return KernelRequest.of(
         algebra(stage), constants_of(stage), processor, matrix=matrix, decisions=decisions, foreign=foreign
     )
 
 
-def constants_of(stage: Kernel) -> tuple[int, ...]:
-    """Positions of the tensors that a kernel reads and whose values never change."""
-    return _positions(stage, CONSTANTS)
+def build_request(stage: Kernel) -> BuildRequest | None:
+    """What the build workers are asked for a kernel; ``None`` for one that is not generated."""
+    if stage.implementation == cuda.IMPLEMENTATION:
+        return cuda.request_of(stage).build()
+    return request_of(stage).build() if stage.implementation == IMPLEMENTATION else None
 
 
-def _positions(stage: Kernel, parameter: str) -> tuple[int, ...]:
-    found = dict(stage.parameters).get(parameter, ())
-    assert isinstance(found, tuple)
-    return tuple(n for n in found if isinstance(n, int))
+def cannot_build(implementation: str) -> str | None:
+    """Why no kernel of a kind can be built in this process; ``None`` where they can."""
+    return compilers.obstacle() if implementation == cuda.IMPLEMENTATION else None if has_linker() else NO_COMPILER
+
+
+def cannot_run(implementation: str) -> str | None:
+    """Why no kernel of a kind can run in this process; ``None`` where they can."""
+    if implementation == cuda.IMPLEMENTATION:
+        return driver_obstacle()
+    status = launcher_status()
+    return status.reason if status.kind == "none" else None
 
 
 def build_all(stages: Iterable[Stage], timeout_s: float | None = None) -> frozenset[Stage]:
@@ -71,15 +82,15 @@ def build_all(stages: Iterable[Stage], timeout_s: float | None = None) -> frozen
     pending: set[Future[Built]] = set()
     late: list[Stage] = []
     for stage in stages:
-        if not isinstance(stage, Kernel) or stage.implementation != IMPLEMENTATION:
+        request = build_request(stage) if isinstance(stage, Kernel) else None
+        if request is None:
             continue
-        request = request_of(stage)
         while until is not None and len(pending) >= AT_ONCE and time.perf_counter() < until:
             pending = wait(pending, max(until - time.perf_counter(), 0.0), FIRST_COMPLETED).not_done
-        if until is not None and time.perf_counter() >= until and not is_built(request):
+        if until is not None and time.perf_counter() >= until and build_pool().cache.get(request.key) is None:
             late.append(stage)
             continue
-        future = submit(request)
+        future = build_pool().submit(request)
         if not future.done():
             pending.add(future)
     wait(pending)
@@ -91,19 +102,11 @@ def bind_generated(stage: Kernel, binder: Binder, _sizes: Mapping[str, int]) -> 
     constants, request = constants_of(stage), request_of(stage)
     kernel = binder.packed(
         (IMPLEMENTATION, stage, request.processor),
-        lambda: GeneratedKernel(request, {n: _value(stage.reads[n], binder) for n in constants}),
+        lambda: GeneratedKernel(request, {n: value_of(stage.reads[n], binder) for n in constants}),
     )
     moving = tuple(Ref(t.name) for n, t in enumerate(stage.reads) if n not in constants)
     outs = tuple(o.name for o in stage.outs)
     return Call(IMPLEMENTATION, kernel, moving, (), outs, len(outs) == 1, into=kernel)
 
 
-def _value(tensor: Tensor, binder: Binder) -> torch.Tensor:
-    """A constant: the model's own, or the one that its formula stands for."""
-    if tensor.name in binder.weights:
-        return binder.weights[tensor.name]
-    made: torch.Tensor = torch.from_numpy(materialize(tensor)).to(aten.torch_dtype(tensor.dtype))
-    return made
-
-
-BINDERS = {IMPLEMENTATION: bind_generated}
+BINDERS: dict[str, KernelBinder] = {IMPLEMENTATION: bind_generated, **cuda.BINDERS}

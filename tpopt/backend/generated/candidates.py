@@ -7,7 +7,9 @@ from dataclasses import replace
 from math import prod
 from typing import Final
 
-from tpopt.backend.generated.binding import CONSTANTS, FOREIGN, IMPLEMENTATION, MATRIX, SCHEDULE, request_of
+from tpopt.backend.cuda.binding import IMPLEMENTATION as CUDA
+from tpopt.backend.generated.binding import FOREIGN, IMPLEMENTATION, MATRIX, SCHEDULE, request_of
+from tpopt.backend.generated.constants import CONSTANTS
 from tpopt.backend.generated.groups import Group, groups, is_contraction, points
 from tpopt.backend.generated.kernel import obstacle
 from tpopt.backend.generated.machine import host_processor
@@ -53,7 +55,7 @@ def candidates(
 
 def is_generated(candidate: Candidate) -> bool:
     """Whether it runs a generated kernel, whatever it competes as."""
-    return isinstance(candidate.stage, Kernel) and candidate.stage.implementation == IMPLEMENTATION
+    return isinstance(candidate.stage, Kernel) and candidate.stage.implementation in (IMPLEMENTATION, CUDA)
 
 
 def converting(candidate: Candidate, fixed: tuple[int, ...]) -> Candidate | None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from tpopt.backend.build.link import NO_COMPILER, has_linker
-from tpopt.backend.build.pool import BuildRequest, Built, build_pool
+from tpopt.backend.build.pool import build_pool
 from tpopt.backend.generated.arguments import arranged
 from tpopt.backend.generated.packing import packed, split
 from tpopt.backend.generated.physical import LOGICAL, MEMORY, in_order
@@ -23,8 +22,6 @@ from tpopt.backend.native.loading import load_kernel
 from tpopt.errors import KernelBuildFailed
 from tpopt.ir import Tensor, aten
 
-ENTRY: Final = "tpopt.backend.tvm.build:build_kernel"
-
 
 def obstacle() -> str | None:
     """Why no kernel can be built or run in this process; ``None`` where they can."""
@@ -34,18 +31,8 @@ def obstacle() -> str | None:
     return f"no kernel can run: {status.reason}" if status.kind == "none" else None
 
 
-def submit(request: KernelRequest) -> Future[Built]:
-    """Asks for a kernel to be built; the same request twice is built once."""
-    return build_pool().submit(BuildRequest(ENTRY, request.encode(), request.digest))
-
-
 def _built(request: KernelRequest) -> Path:
-    return submit(request).result().path
-
-
-def is_built(request: KernelRequest) -> bool:
-    """Whether a kernel is in the cache."""
-    return build_pool().cache.get(BuildRequest(ENTRY, request.encode(), request.digest).key) is not None
+    return build_pool().submit(request.build()).result().path
 
 
 class GeneratedKernel:

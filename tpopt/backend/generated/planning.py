@@ -49,20 +49,26 @@ def plan_kernel(
     to inputs that are not dense. ``decisions`` say how the loops of each nest run; without them, what costs least does.
     Raises :class:`KernelUnsupported` with what stands in the way.
     """
+    known = dict(strides or {})
+    stages = computed_stages(program, known)
+    rows = fused(stages, program.outputs)
+    if matrix:
+        return _on_matrix_unit(program, rows.stages, constants, processor, known)
+    rows = with_turned(rows, known, constants, processor.threads)
+    return _in_loops(program, rows, constants, processor, known, decisions)
+
+
+def computed_stages(program: Program, strides: Mapping[str, tuple[int, ...]]) -> list[Compute]:
+    """The stages of a program that all can be generated. Raises :class:`KernelUnsupported` with what cannot."""
     stages = [s for s in program.stages if isinstance(s, Compute)]
     if len(stages) < len(program.stages):
         other = next(s for s in program.stages if not isinstance(s, Compute))
         raise KernelUnsupported(f"a {type(other).__name__} has no generated kernel")
     if any(elements(t) == 0 for s in stages for t in (*stage_reads(s), *s.outs)):
         raise KernelUnsupported("a tensor has no elements")
-    known = dict(strides or {})
-    if any(_span(t, known) > MOST_ELEMENTS for s in stages for t in (*stage_reads(s), *s.outs)):
+    if any(_span(t, strides) > MOST_ELEMENTS for s in stages for t in (*stage_reads(s), *s.outs)):
         raise KernelUnsupported("a tensor has more elements than kernels count in 32 bits")
-    rows = fused(stages, program.outputs)
-    if matrix:
-        return _on_matrix_unit(program, rows.stages, constants, processor, known)
-    rows = with_turned(rows, known, constants, processor.threads)
-    return _in_loops(program, rows, constants, processor, known, decisions)
+    return stages
 
 
 def _in_loops(
@@ -76,7 +82,7 @@ def _in_loops(
     """The plan of a kernel whose stages share rows, or of a single stage."""
     nests: list[Nest] = []
     packs: list[Pack] = []
-    ready = _works(rows, known)
+    ready = works(rows, known, block_of(rows))
     if decisions and len(decisions) != len(ready.works):
         raise KernelUnsupported(f"{len(decisions)} decisions for {len(ready.works)} nests")
     strides = known | ready.steps
@@ -91,7 +97,7 @@ def _in_loops(
             found = [_pack(read, nest, f"pack{len(packs) + n}") for n, read in enumerate(sorted(packable, key=str))]
             packs += [replace(p, ahead=panel_ahead(p)) for p in found]
     taken = frozenset(p.read for p in packs)
-    plain = {t.name for w, _ in ready.works for t in _tensors(w, taken)}
+    plain = {t.name for w, _ in ready.works for t in tensors_read(w, taken)}
     reads = tuple(t for t in program.inputs if t.name in plain)
     plan = KernelPlan(
         reads,
@@ -110,7 +116,7 @@ def _in_loops(
 
 
 @dataclass(frozen=True)
-class _Ready:
+class Ready:
     """Works, each with how many of the shared ``rows`` it has; the last of these runs in steps of ``block``.
 
     ``steps`` are the strides of tensors that a work indexes otherwise than its stage does.
@@ -122,19 +128,19 @@ class _Ready:
     steps: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def _works(rows: Rows, known: Mapping[str, tuple[int, ...]]) -> _Ready:
-    """What the nests of a kernel compute."""
+def works(rows: Rows, known: Mapping[str, tuple[int, ...]], block: int = 1) -> Ready:
+    """What the nests of a kernel compute, its rows in steps of ``block``."""
     stages = [(two_pass(s), rows.depth(s)) for s in rows.stages]
     if len(stages) == 1:
         stage, steps = merged(stages[0][0], known)
-        return _Ready([(unrolled(stage), 0)], steps=steps)
-    works, block = [(Work.of(s), depth) for s, depth in stages], block_of(rows)
+        return Ready([(unrolled(stage), 0)], steps=steps)
+    found = [(Work.of(s), depth) for s, depth in stages]
     if block == 1:
-        return _Ready(works, rows.rows)
+        return Ready(found, rows.rows)
     *outer, last = rows.rows
     first = Iter(last.name, extent(last) - block + 1)
-    works = [(blocked(w, last, first, block) if d == len(rows.rows) else w, d) for w, d in works]
-    return _Ready(works, (*outer, first), block)
+    found = [(blocked(w, last, first, block) if d == len(rows.rows) else w, d) for w, d in found]
+    return Ready(found, (*outer, first), block)
 
 
 def _on_matrix_unit(
@@ -149,7 +155,7 @@ def _on_matrix_unit(
     stage, steps = merged(stages[0], strides)
     products = on_matrix_unit(stage, constants, processor, strides | steps)
     taken = frozenset(p.side.read for p in products.constants)
-    found = {t.name for t in _tensors(Work.of(stage), taken)}
+    found = {t.name for t in tensors_read(Work.of(stage), taken)}
     reads = tuple(t for t in program.inputs if t.name in found)
     return KernelPlan(reads, program.outputs, (), strides=strides, steps=steps, products=products)
 
@@ -161,7 +167,7 @@ def _span(tensor: Tensor, strides: Mapping[str, tuple[int, ...]]) -> int:
     return (reach + 1) * (2 if tensor.dtype.is_complex else 1)
 
 
-def _tensors(work: Work, packed: frozenset[Read]) -> list[Tensor]:
+def tensors_read(work: Work, packed: frozenset[Read] = frozenset()) -> list[Tensor]:
     """Tensors that are read as they are."""
     terms = postorder(*work.bodies)
     read = [t.tensor for t in terms if isinstance(t, Read) and t not in packed]

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from tpopt.backend.build.request import BuildRequest
 from tpopt.backend.generated.decisions import Space, decode
 from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.physical import physical
@@ -22,6 +23,7 @@ from tpopt.ir import Program
 from tpopt.ir.canonical import canonical
 from tpopt.ir.parse import parse_program
 
+ENTRY: Final = "tpopt.backend.tvm.build:build_kernel"
 FUNCTION: Final = "kernel"
 """What the function of a built kernel is called."""
 
@@ -31,7 +33,7 @@ def generator_digest() -> str:
     """Of all that turns a request into code: what an older generator or another TVM built is not taken for its own."""
     folder = Path(__file__).parent
     found = (*folder.glob("*.py"), *folder.parent.joinpath("tvm").rglob("*.py"))
-    files = sorted(f for f in found if f.parent.name != "tune")  # a search makes requests, and no code
+    files = sorted(f for f in found if f.parent.name not in ("tune", "cuda"))  # a search makes requests, and no code
     versions = ",".join(f"{name}={version(name)}" for name in ("apache-tvm", "apache-tvm-ffi"))
     return sha256(b"".join([versions.encode(), *(f.read_bytes() for f in files)])).hexdigest()[:16]
 
@@ -125,6 +127,10 @@ class KernelRequest:
     def identity(self) -> str:
         """A short name of what is asked for, whichever version of the generator answers: tuning records keep it."""
         return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:40]
+
+    def build(self) -> BuildRequest:
+        """What the workers are asked."""
+        return BuildRequest(ENTRY, self.encode(), self.digest)
 
     def encode(self) -> bytes:
         """The request as bytes: the same for equal requests, and for the same generator."""

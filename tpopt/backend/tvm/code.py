@@ -112,7 +112,9 @@ class Code:
         return var
 
     @contextmanager
-    def loop(self, base: str, extent: Number, *, parallel: bool = False, step: int = 1) -> Iterator[Number]:
+    def loop(
+        self, base: str, extent: Number, *, parallel: bool = False, unrolled: bool = False, step: int = 1
+    ) -> Iterator[Number]:
         """A loop from 0; its variable is the Python int 0 where it is known to run once."""
         if isinstance(extent, int) and extent == 1:
             yield 0
@@ -121,13 +123,19 @@ class Code:
         self._blocks.append([])
         yield var if step == 1 else var * tirx.const(step, INDEX)
         body = sequence(self._blocks.pop())
-        kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.SERIAL
+        kind = tirx.ForKind.PARALLEL if parallel else tirx.ForKind.UNROLLED if unrolled else tirx.ForKind.SERIAL
         self.emit(tirx.For(var, tirx.const(0, INDEX), scalar(extent), kind, body))
 
     def local(self, base: str, elements: int, element: str) -> Any:
         """Memory on the stack; accesses at known places become registers."""
         buffer = tirx.decl_buffer((elements,), element, name=self.name(base), scope="local", layout=None)
         self.emit(tirx.AllocBuffer(buffer, annotations={"disable_lower_builtin": tirx.const(True, "bool")}))
+        return buffer
+
+    def shared(self, base: str, elements: int, element: str) -> Any:
+        """Memory of the threads of one block."""
+        buffer = tirx.decl_buffer((elements,), element, name=self.name(base), scope="shared", layout=None)
+        self.emit(tirx.AllocBuffer(buffer))
         return buffer
 
     def workspace(self, base: str, elements: int, element: str) -> Any:

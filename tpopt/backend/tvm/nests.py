@@ -6,25 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Final
 
 from tvm import tirx
 
 from tpopt.backend.generated.blocks import the_sum, tiles
 from tpopt.backend.generated.interior import Interior, interior
-from tpopt.backend.generated.plan import BLOCK, Case, KernelPlan, Nest, Pack, Sweep, dense_strides
+from tpopt.backend.generated.plan import BLOCK, KernelPlan, Nest, Pack, Sweep, dense_strides
 from tpopt.backend.generated.sizes import extent, shape
-from tpopt.backend.tvm.code import INDEX, Code, Expr, Number, literal, load, minimum, scalar, splat, store
-from tpopt.backend.tvm.elements import STORED, widened
-from tpopt.backend.tvm.operands import Operand, both, tail_mask
+from tpopt.backend.tvm.code import INDEX, Code, Expr, Number, literal, load, minimum, scalar, store
+from tpopt.backend.tvm.elements import STORED
+from tpopt.backend.tvm.operands import Operand, tail_mask
 from tpopt.backend.tvm.places import Line, Place, vector
+from tpopt.backend.tvm.results import write
 from tpopt.backend.tvm.summing import Summing, block_runs, loops
-from tpopt.backend.tvm.tiles import Step, Tile
-from tpopt.backend.tvm.values import Context, Evaluator
-from tpopt.ir import Iter, Read, Scalar, Tensor
-
-AT_ONCE: Final = 4
-"""Steps of a tile whose results are computed side by side: they hide each other's latency, and fit into registers."""
+from tpopt.backend.tvm.tiles import Tile
+from tpopt.backend.tvm.values import Evaluator
+from tpopt.ir import Iter, Read, Tensor
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ class Writer:
         with self._part(nest) as part, self._tiles(nest, nest.order, nest.parallel, part) as numbers:
             tile = self._tile(nest, numbers, lines)
             for version in self._versions(nest, found, tile):
-                self._write(version, Evaluator(self.code, self._operands, self._packs, version, tile))
+                write(self.code, self._operands, Evaluator(self.code, self._operands, self._packs, version, tile))
 
     def _versions(self, nest: Nest, found: Interior | None, tile: Tile) -> Iterator[Nest]:
         """The nest without the guards that hold in all of a tile, where they do, and as it is elsewhere."""
@@ -183,7 +180,7 @@ class Writer:
                 evaluator.put_sums(
                     total, {s: code.bind(load(sums, at + n * lanes, lanes)) for n, s in enumerate(steps)}
                 )
-                self._write(nest, evaluator)
+                write(self.code, self._operands, evaluator)
 
     def _evaluator(self, nest: Nest, numbers: Mapping[Iter, Number]) -> Evaluator:
         return Evaluator(self.code, self._operands, self._packs, nest, self._tile(nest, numbers, {}))
@@ -243,24 +240,3 @@ class Writer:
             return Line(base, step, sweep.span)
         base = minimum(base, size - sweep.span)
         return Line(base if isinstance(base, int) else self.code.bind(base), step)
-
-    def _write(self, nest: Nest, evaluator: Evaluator) -> None:
-        for case in nest.work.cases:
-            context = () if case.guard is None else ((case.guard, True),)
-            steps = evaluator.tile.steps(nest.order)
-            for some in (steps[n : n + AT_ONCE] for n in range(0, len(steps), AT_ONCE)):
-                with evaluator.at(some):
-                    for body in case.bodies:
-                        evaluator.evaluate(body, context)
-                for out, body in zip(nest.work.outs, case.bodies, strict=True):
-                    for step in some:
-                        self._store(evaluator, case, self._operands[out.name], body, step)
-
-    def _store(self, evaluator: Evaluator, case: Case, operand: Operand, body: Scalar, step: Step) -> None:
-        tile = evaluator.tile
-        context: Context = () if case.guard is None else ((case.guard, True),)
-        lanes = tile.lanes if tile.vector in evaluator.nest.order else 1
-        where = operand.offset(case.where, tile.place(step), evaluator.indices)
-        value = widened(evaluator.get(body, context, step), lanes)
-        mask = both(evaluator.mask(context, step), tile.mask if lanes > 1 else None, lambda m: splat(m, lanes))
-        operand.store(self.code, where, value, lanes, mask)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tvm import tirx
@@ -13,7 +13,7 @@ from tvm import tirx
 from tpopt.backend.generated.blocks import split_sum
 from tpopt.backend.generated.plan import LONG_SUM, Sweep
 from tpopt.backend.generated.sizes import extent
-from tpopt.backend.tvm.code import Code, Expr, lanes_of, literal, load, minimum, store
+from tpopt.backend.tvm.code import Code, Expr, lanes_of, literal, load, minimum, scalar, store
 from tpopt.backend.tvm.elements import COMPUTED, Value, choose, to_memory
 from tpopt.backend.tvm.operands import tail_mask
 from tpopt.backend.tvm.places import Line
@@ -30,13 +30,15 @@ Parts: TypeAlias = "tuple[Value, ...]"
 
 @dataclass(frozen=True)
 class Run:
-    """One loop of a reduction: an iterator from the place that outer runs leave it at, ``trips`` times ``step``."""
+    """One loop of a reduction: an iterator from the place that outer runs leave it at, ``trips`` times ``step``.
+
+    Where ``of`` is given, it ends there at the latest.
+    """
 
     iter: Iter
     trips: int
     step: int = 1
     of: int = 0
-    """Trips in all where this loop is one block of them; the last block may be shorter."""
 
 
 def block_runs(base: Reduce, longest: int = LONG_SUM) -> tuple[list[Run], list[Run]]:
@@ -66,9 +68,10 @@ def loops(
     base = lines.get(run.iter, Line.of(0))
     trips: Any = run.trips
     if run.of:
-        trips = minimum(run.trips, run.of - base.base)
+        left = run.of - base.base
+        trips = minimum(run.trips, left if run.step == 1 else tirx.Div(left + (run.step - 1), scalar(run.step)))
     with code.loop(run.iter.name, trips, step=run.step) as value:
-        lines[run.iter] = Line(base.base + value, 1 if run.iter is across else 0, run.step)
+        lines[run.iter] = Line(base.base + value, 1 if run.iter is across else 0, gcd(base.multiple, run.step))
         with loops(code, runs[1:], lines, across) as inside:
             yield inside
 
@@ -147,6 +150,14 @@ class Summing:
         else:
             self._inner(inner, {}, total)
         return {step: self._folded(total, number) for number, step in enumerate(self._steps)}
+
+    def run_from(self, runs: Sequence[Run], start: Mapping[Iter, Line]) -> Mapping[Step, Parts]:
+        """Writes given loops from where iterators stand; returns what they add up at each step."""
+        self._hoist()
+        total = self._accumulators()
+        total.reset()
+        self._inner(runs, start, total)
+        return {step: total.get(number) for number, step in enumerate(self._steps)}
 
     def block(self, runs: Sequence[Run], start: Mapping[Iter, Line]) -> list[Expr]:
         """One block of a float32 sum from where the loops over blocks stand; the sum at each step."""

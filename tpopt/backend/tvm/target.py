@@ -35,6 +35,12 @@ def has_feature(name: str) -> bool:
     return bool(tvm.get_global_func("target.target_has_feature")(name, host_target()))
 
 
+def on_gpu() -> bool:
+    """Whether code is written for a GPU: inside of ``with target``, as TVM has it."""
+    target = tvm.target.Target.current(allow_none=True)
+    return target is not None and target.kind.name == "cuda"
+
+
 def host_module(function: Any, target: Any | None = None) -> Any:
     """Machine code of one function for a CPU, as TVM's module."""
     target = target or host_target()

@@ -135,9 +135,16 @@ class Evaluator:
         base = shared(term)
         iters = self.depends(base, context)
         with self.at(None):
-            summing = Summing(self, base, context, self.tile.steps(iters))
-            for step, parts in summing.run().items():
+            for step, parts in self.summed(base, context, self.tile.steps(iters)).items():
                 self._put(base, context, step, parts)
+
+    def summed(self, base: Reduce, context: Context, steps: Sequence[Step]) -> Mapping[Step, tuple[Value, ...]]:
+        """Writes the loops of a reduction; returns its results at each step."""
+        return Summing(self, base, context, steps).run()
+
+    def stop_where(self, bad: Expr, message: str) -> None:
+        """Ends the kernel where a condition holds in any lane."""
+        self.code.emit(tirx.AssertStmt(tirx.Not(_any(bad, self.code)), StringImm("IndexError"), [StringImm(message)]))
 
     def _make(self, term: Scalar, context: Context, at: Step) -> Value:
         match term:
@@ -281,7 +288,8 @@ class Evaluator:
         value = self.code.bind(tirx.Cast(vector_type("int64", lanes), operand.load(self.code, where, lanes, mask)))
         low, high = (vector(self.indices.at(i, place), 1) for i in (lookup.low, lookup.high))
         bad = tirx.Or(value < splat(tirx.Cast("int64", low), lanes), value >= splat(tirx.Cast("int64", high), lanes))
-        self.code.emit(_checked(bad if mask is None else tirx.And(bad, splat(mask, lanes)), lookup, self.code))
+        message = f"index out of range in {lookup.tensor.name}: expected {lookup.low} <= index < {lookup.high}"
+        self.stop_where(bad if mask is None else tirx.And(bad, splat(mask, lanes)), message)
         value = self.code.bind(tirx.Cast(vector_type("int32", lanes), value))
         return value if lanes > 1 else Line.of(value)
 
@@ -293,13 +301,6 @@ def _any(mask: Expr, code: Code) -> Expr:
         return mask
     bits = tirx.Select(mask, literal(1, "int32", lanes), literal(0, "int32", lanes))
     return tirx.NE(tirx.call_llvm_pure_intrin("int32", "llvm.vector.reduce.or", code.bind(bits)), scalar(0))
-
-
-def _checked(bad: Expr, lookup: Lookup, code: Code) -> Expr:
-    """Stops the kernel where an index is out of range."""
-    bad = _any(bad, code)
-    message = f"index out of range in {lookup.tensor.name}: expected {lookup.low} <= index < {lookup.high}"
-    return tirx.AssertStmt(tirx.Not(bad), StringImm("IndexError"), [StringImm(message)])
 
 
 def _operands(term: Scalar, context: Context) -> list[tuple[Scalar, Context]]:

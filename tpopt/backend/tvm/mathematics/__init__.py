@@ -17,6 +17,7 @@ from tpopt.backend.tvm.mathematics import (
     wide,
 )
 from tpopt.backend.tvm.mathematics.floats import Bind, Make
+from tpopt.backend.tvm.target import on_gpu
 from tpopt.errors import KernelUnsupported
 from tpopt.ir import DType
 
@@ -42,7 +43,7 @@ def lower(name: str, args: Sequence[Expr], dtype: DType, bind: Bind) -> Expr:
     ``dtype`` is the arguments' type, f32, f64, an integer or bool. Raises :class:`KernelUnsupported` for a function
     that has no code on it.
     """
-    for table in (*_vector(dtype), library.LIBRARY if dtype.is_float else MappingProxyType({})):
+    for table in _tables(dtype):
         if name in table:
             return table[name](list(args), dtype, bind)
     raise KernelUnsupported(f"{name} of {dtype} has no generated code")
@@ -51,6 +52,15 @@ def lower(name: str, args: Sequence[Expr], dtype: DType, bind: Bind) -> Expr:
 def vectorizes(name: str, dtype: DType) -> bool:
     """Whether a function takes vectors; where not, it is called lane by lane."""
     return any(name in table for table in _vector(dtype))
+
+
+def _tables(dtype: DType) -> tuple[MappingProxyType[str, Make], ...]:
+    """Where code for a type is looked for. A GPU's library is as exact as our own code, and knows its instructions."""
+    if not dtype.is_float:
+        return _vector(dtype)
+    if on_gpu():
+        return arithmetic.SHARED, arithmetic.FLOATS, library.LIBRARY, *_vector(dtype)
+    return *_vector(dtype), library.LIBRARY
 
 
 def _vector(dtype: DType) -> tuple[MappingProxyType[str, Make], ...]:

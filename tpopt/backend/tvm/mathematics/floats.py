@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 from tvm import tirx
 
 from tpopt.backend.tvm.code import Expr, differ, element_of, lanes_of, literal, vector_type
+from tpopt.backend.tvm.target import on_gpu
 from tpopt.ir import DType
 
 Bind: TypeAlias = Callable[[Expr], Expr]
@@ -51,9 +52,22 @@ def like(value: Any, sample: Expr) -> Expr:
 
 
 def intrinsic(name: str, *args: Expr) -> Expr:
-    """An LLVM intrinsic on values of one type, which it returns too."""
+    """An operation on values of one type, which it returns too: an LLVM intrinsic, or CUDA's function for it."""
+    if on_gpu():
+        return _on_gpu(name, *args)
     dtype = vector_type(element_of(args[0]), lanes_of(args[0]))
     return tirx.call_llvm_pure_intrin(dtype, f"llvm.{name}", *args)
+
+
+def _on_gpu(name: str, *args: Expr) -> Expr:
+    """CUDA C++ Programming Guide, "Mathematical Functions"; its fmaxf prefers numbers to NaN."""
+    if name in ("maximum", "minimum"):
+        first, second = args
+        before = first > second if name == "maximum" else first < second
+        return tirx.Select(tirx.Or(before, differ(first, first)), first, second)
+    element = element_of(args[0])
+    function = {"maxnum": "fmax", "minnum": "fmin"}.get(name, name)
+    return tirx.call_pure_extern(element, function if element == "float64" else f"{function}f", *args)
 
 
 def fma(a: Expr, b: Expr, c: Expr) -> Expr:

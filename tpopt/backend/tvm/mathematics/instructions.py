@@ -11,7 +11,17 @@ from typing import Final
 from tvm import tirx
 
 from tpopt.backend.tvm.code import Expr, element_of, lanes_of, literal, vector_type
-from tpopt.backend.tvm.mathematics.floats import Bind, bits_of, float_of, fma, format_of, is_nan, like, negated
+from tpopt.backend.tvm.mathematics.floats import (
+    Bind,
+    bits_of,
+    float_of,
+    fma,
+    format_of,
+    intrinsic,
+    is_nan,
+    like,
+    negated,
+)
 from tpopt.backend.tvm.target import has_feature
 
 _REGISTER_BITS: Final = 512
@@ -103,15 +113,11 @@ def reciprocal_root(x: Expr, bind: Bind) -> Expr:
     """``1 / sqrt(x)`` within 1 ulp; infinite for zero, NaN below."""
     x = bind(x)
     if not (fills_register(x) and element_of(x) == "float32"):
-        return tirx.Div(like(1.0, x), tirx.call_llvm_pure_intrin(_type(x), "llvm.sqrt", x))
+        return tirx.Div(like(1.0, x), intrinsic("sqrt", x))
     first = bind(_approximate("rsqrt14", x))
     rest = bind(fma(negated(bind(x * first)), first, like(1.0, x)))
     better = fma(bind(first * rest), like(0.5, x), first)
     return tirx.Select(is_nan(rest), first, better)
-
-
-def _type(x: Expr) -> str:
-    return vector_type(element_of(x), lanes_of(x))
 
 
 def mantissa_and_exponent(x: Expr, bind: Bind) -> tuple[Expr, Expr]:

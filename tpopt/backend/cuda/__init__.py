@@ -1,0 +1,1 @@
+"""Generated kernels on CUDA GPUs: their loops on blocks and threads, how they are built, loaded and launched."""
