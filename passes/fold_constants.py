@@ -17,6 +17,7 @@ from tpopt.ir.interpret.rounding import round_bf16
 from tpopt.ir.materialize import is_formula
 from tpopt.ir.program import Array
 from tpopt.ir.walk import stage_reads
+from tpopt.passes.algebra.transforms import is_transform, transformed, transformed_tensor
 from tpopt.rewrite import Numerics, Pass, Trace
 from tpopt.rewrite.stages import symbols_of
 
@@ -96,7 +97,7 @@ class _Folder:
 
     def _is_known(self, stage: Stage) -> bool:
         """Whether a stage can be evaluated; its outputs are known from then on."""
-        reads = stage_reads(stage)
+        reads = _own_reads(stage)
         if any(t not in self.sizes for t in reads) or (reads and not any(self.sizes[t] for t in reads)):
             return False
         reason = self._obstacle(stage)
@@ -119,7 +120,7 @@ class _Folder:
         largest = max((_bytes(o) for o in stage.outs), default=0)
         if largest > self.options.max_bytes:
             return f"{largest} bytes are more than max_bytes={self.options.max_bytes}"
-        visited = _points(stage)
+        visited = 0 if _is_transform(stage) else _points(stage)
         if visited > self.options.max_points:
             return f"{visited} points are more than max_points={self.options.max_points}"
         return ""
@@ -139,7 +140,7 @@ class _Folder:
 
     def _too_large(self, stage: Stage, wanted: tuple[Tensor, ...]) -> str:
         made = sum(_bytes(o) for o in wanted)
-        replaced = sum(self.sizes[t] for t in stage_reads(stage))
+        replaced = sum(self.sizes[t] for t in _own_reads(stage))
         if made <= max(self.options.small_bytes, self.options.growth * replaced):
             return ""
         return f"{made} bytes would replace {replaced}, more than growth={self.options.growth:g} times"
@@ -152,10 +153,10 @@ class _Folder:
         for stage in reversed(self.program.stages):
             if all(o in self.sizes for o in stage.outs) and any(o in needed for o in stage.outs):
                 order.append(stage)
-                needed.update(stage_reads(stage))
+                needed.update(_own_reads(stage))
         readers: dict[Tensor, int] = {}
         for stage in order:
-            for tensor in stage_reads(stage):
+            for tensor in _own_reads(stage):
                 readers[tensor] = readers.get(tensor, 0) + 1
         arrays: dict[Tensor, Array] = {}
         for stage in reversed(order):
@@ -165,19 +166,22 @@ class _Folder:
             except TpoptError as error:
                 return {stage: f"it cannot be evaluated: {error}"}
             arrays.update({o: r for o, r in zip(stage.outs, results, strict=True) if readers.get(o)})
-            for tensor in stage_reads(stage):
+            for tensor in _own_reads(stage):
                 readers[tensor] -= 1
                 if not readers[tensor]:
                     arrays.pop(tensor, None)
         return {}
 
     def _run(self, stage: Stage, arrays: Mapping[Tensor, Array]) -> tuple[Array, ...]:
-        reads = stage_reads(stage)
+        reads = _own_reads(stage)
         inputs = tuple(t for t in reads if t in arrays)
         weights = tuple(t for t in reads if t not in arrays)
         behind = dict.fromkeys(n for t in inputs for n in self.origins[t])
         behind.update(dict.fromkeys(n for w in weights for n in self.program.origin(w.name).nodes or (w.name,)))
         self.origins.update(dict.fromkeys(stage.outs, behind))
+        if isinstance(stage, Kernel) and is_transform(stage):
+            (read,) = reads
+            return (transformed(stage, arrays[read] if inputs else self.program.constants[read.name]),)
         single = Program("constant", inputs, weights, (stage,), stage.outs, constants=self.program.constants)
         return interpret(single, [arrays[t] for t in inputs])
 
@@ -222,6 +226,17 @@ def stored(value: Array, tensor: Tensor) -> Array:
     if kind is DType.BF16:
         rounded = (rounded.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
     return np.ascontiguousarray(rounded).reshape(value.shape)
+
+
+def _is_transform(stage: Stage) -> bool:
+    return isinstance(stage, Kernel) and is_transform(stage)
+
+
+def _own_reads(stage: Stage) -> tuple[Tensor, ...]:
+    """What a stage is evaluated from: a transform needs no matrix."""
+    if isinstance(stage, Kernel) and is_transform(stage):
+        return (transformed_tensor(stage),)
+    return tuple(stage_reads(stage))
 
 
 def _points(stage: Stage) -> int:
