@@ -1,4 +1,4 @@
-"""Every Compute stage of whole models has a kernel for a GPU; run on the CPU, the kernels agree with the algebra."""
+"""Every stage of whole models has a kernel for a GPU; run on the CPU, the kernels agree with the algebra."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from fuzz.models import Model, random_recipe
 from support.cuda_on_cpu import A100, call_guarded, kernel_on_cpu
 from support.model_kernels import LARGEST_ERROR, MODELS, ZOO, Values, error, given, uncovered, values, weights
 
@@ -38,18 +39,29 @@ def disagreements(candidate: Candidate, binder: Binder, known: Values) -> Iterat
             yield f"{candidate.name}: {out.name} is off by {off}"
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_every_stage_is_generated_and_agrees(name: str):
-    traced, program, tensors = given(*MODELS[name]())
+def check(model: torch.nn.Module, inputs: tuple, device: Device) -> list[str]:
+    """Runs every kernel of a model on what it gets in a run of the model; returns the values without a kernel."""
+    traced, program, tensors = given(model, inputs)
     found = Candidates()
-    candidates(program, found, A100)
-    assert uncovered(program, found) == []
+    candidates(program, found, device)
     binder, known = Binder(weights(traced, program)), values(program, tensors)
     wrong = []
     for candidate in found.admitted:
         if sum(points(s) for s in candidate.stage.defines if isinstance(s, Compute)) <= MOST_TERMS:
             wrong += disagreements(candidate, binder, known)
     assert wrong == []
+    return uncovered(program, found)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_stage_is_generated_and_agrees(name: str):
+    assert check(*MODELS[name](), A100) == []
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_kernels_of_random_models_agree(seed: int):
+    recipe = random_recipe(seed, steps=6)
+    check(Model(recipe), recipe.inputs(), Device("sm_80", 1 if seed % 2 else A100.multiprocessors))
 
 
 @pytest.mark.skipif(compilers.obstacle() is not None, reason="there is no compiler for CUDA on this machine")
