@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from tpopt.backend.build.pool import build_pool
 from tpopt.backend.build.request import Built
 from tpopt.backend.cuda.binding import request_of
 from tpopt.backend.cuda.candidates import candidates
+from tpopt.backend.cuda.carried import file_name
 from tpopt.backend.cuda.device import Device
 from tpopt.backend.cuda.request import CudaRequest
 from tpopt.choose.candidate import Candidates
@@ -75,7 +75,7 @@ def _made(name: str, covers: tuple[str, ...], request: CudaRequest, pending: Fut
         return Cubin(name, covers, reason=str(error))
     plan, file = request.plan, ""
     if out is not None:
-        file = f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)}-{request.digest[:12]}.cubin"
+        file = file_name(name, request)
         (out / file).write_bytes(built.path.read_bytes())
         (out / file).with_suffix(".cu").write_bytes(built.metadata)
     return Cubin(name, covers, plan.blocks, plan.threads, built.seconds, file)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from support.cuda_on_cpu import A100, call_guarded, kernel_on_cpu, run_on_cpu
+from support.cuda_on_cpu import A100, build_on_cpu, call_guarded, kernel_on_cpu, load_on_cpu, run_on_cpu
 from support.generated import program
 from support.kernel_cases import CASES, difference, inputs
 
+from tpopt.backend.cuda.carried import carried, file_name
 from tpopt.backend.cuda.device import STATIC_SHARED_BYTES, Device
+from tpopt.backend.cuda.kernel import CudaKernel
 from tpopt.backend.cuda.planning import plan_grid
 from tpopt.backend.cuda.request import CudaRequest
-from tpopt.errors import KernelUnsupported, UsageError
+from tpopt.errors import KernelBuildFailed, KernelUnsupported, UsageError
 from tpopt.ir.to_torch import to_torch
 
 SMALL = Device("sm_80", 1)
@@ -186,3 +190,24 @@ def test_requests_survive_being_encoded():
     again = CudaRequest.decode(request.encode())
     assert again == request
     assert again.digest == request.digest
+
+
+def test_cubins_from_elsewhere_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    x = torch.randn(4, 5)
+    request = CudaRequest.of(program("y: f32[4,5] = L[i:4,j:5] x[i,j] * 2.0", "y", x=x), A100)
+    shutil.copy(build_on_cpu(request), tmp_path / file_name("y:generated", request))
+    assert carried(request) is None
+    monkeypatch.setenv("TPOPT_CUBINS", str(tmp_path))
+    assert torch.equal(CudaKernel(request, {}, load=load_on_cpu)(x), x * 2)
+
+
+def test_inputs_are_copied_where_no_kernel_was_built_for_their_strides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    x = torch.randn(5, 4).t()
+    request = CudaRequest.of(program("y: f32[4,5] = L[i:4,j:5] x[i,j] * 2.0", "y", x=x.contiguous()), A100)
+
+    def build(wanted: CudaRequest) -> Path:
+        if wanted.strides:
+            raise KernelBuildFailed("there is no compiler")
+        return build_on_cpu(wanted)
+
+    assert torch.equal(CudaKernel(request, {}, build, load_on_cpu)(x), x * 2)

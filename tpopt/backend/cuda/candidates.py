@@ -9,6 +9,7 @@ import torch
 
 from tpopt.backend.cuda import compilers, driver
 from tpopt.backend.cuda.binding import ARCH, IMPLEMENTATION, MULTIPROCESSORS, request_of
+from tpopt.backend.cuda.carried import carried_folder
 from tpopt.backend.cuda.device import Device, present_device
 from tpopt.backend.generated.constants import CONSTANTS
 from tpopt.backend.generated.groups import Group, groups
@@ -28,7 +29,8 @@ def obstacle() -> str | None:
     """Why no kernel can be built or run on a GPU from this process; ``None`` where they can."""
     if os.environ.get(ASKED_FOR, "") != "1":
         return f"generated kernels were not timed on a GPU yet: set {ASKED_FOR}=1 to have them in the race"
-    for what, reason in (("built", compilers.obstacle()), ("run", driver.obstacle())):
+    build = None if carried_folder() is not None else compilers.obstacle()
+    for what, reason in (("built", build), ("run", driver.obstacle())):
         if reason is not None:
             return f"no kernel can be {what}: {reason}"
     return None

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 
 from tpopt.backend.build.pool import build_pool
+from tpopt.backend.cuda.carried import carried
 from tpopt.backend.cuda.driver import launcher, obstacle, system_driver
 from tpopt.backend.cuda.request import CudaRequest
 from tpopt.backend.generated.physical import LOGICAL, MEMORY, in_order
@@ -23,7 +24,7 @@ Load: TypeAlias = Callable[[Path, int, int, torch.device], Launch]
 
 
 def _built(request: CudaRequest) -> Path:
-    return build_pool().submit(request.build()).result().path
+    return carried(request) or build_pool().submit(request.build()).result().path
 
 
 def _loaded(path: Path, blocks: int, threads: int, device: torch.device) -> Launch:
@@ -67,18 +68,19 @@ class CudaKernel:
         self._build(self.request)
 
     def at(self, args: Sequence[torch.Tensor]) -> Callable[..., None]:
-        """The function for inputs with the strides of these, on their device."""
+        """The function for inputs with the strides of these, on their device; where none is built, it copies them."""
         strides = {
             n: in_order(a.stride(), MEMORY if n in self._formats else range(a.dim())) for n, a in self._odd(args)
         }
         device = args[0].device if args else self._where()
         request = self.request.strided(strides)
-        if (request, device) not in self._functions:
-            plan = request.plan
-            launch = self._load(self._build(request), plan.blocks, plan.threads, device)
-            self._functions[request, device] = self._called(request, launch, device)
         self._device = device
-        return self._functions[request, device]
+        try:
+            return self._function(request, device)
+        except KernelBuildFailed:
+            if not strides:
+                raise
+        return partial(self._on_copies, self._function(self.request, device))
 
     def __call__(self, *args: torch.Tensor) -> Any:
         """Runs it on inputs of any strides; the results are new tensors."""
@@ -86,6 +88,19 @@ class CudaKernel:
         outs = [allocate() for allocate in self._fresh]
         function(*args, *outs)
         return outs[0] if len(outs) == 1 else tuple(outs)
+
+    def _function(self, request: CudaRequest, device: torch.device) -> Callable[..., None]:
+        if (request, device) not in self._functions:
+            plan = request.plan
+            launch = self._load(self._build(request), plan.blocks, plan.threads, device)
+            self._functions[request, device] = self._called(request, launch, device)
+        return self._functions[request, device]
+
+    def _on_copies(self, function: Callable[..., None], *tensors: torch.Tensor) -> None:
+        """For strides that no kernel could be built for."""
+        formats = [self._formats.get(n, torch.contiguous_format) for n in self._moving]
+        dense = (t.contiguous(memory_format=f) for t, f in zip(tensors, formats, strict=False))
+        function(*dense, *tensors[len(formats) :])
 
     def _odd(self, args: Sequence[torch.Tensor]) -> list[tuple[int, torch.Tensor]]:
         """Inputs that are not dense in their layouts, by position."""

@@ -71,6 +71,11 @@ class CudaRequest:
         """A short name of the request, and of what is built for it."""
         return sha256(self.encode()).hexdigest()[:40]
 
+    @cached_property
+    def identity(self) -> str:
+        """A short name of the request and the generator, whichever compiler answers: files of cubins are called so."""
+        return sha256(json.dumps({**asdict(self), "generator": _digest()}, sort_keys=True).encode()).hexdigest()[:40]
+
     def build(self) -> BuildRequest:
         """What the workers are asked."""
         return BuildRequest(ENTRY, self.encode(), self.digest)
