@@ -1,4 +1,5 @@
-// Runs CUDA kernels on a CPU, block by block: the threads of a block are fibers that take turns at every barrier.
+// Runs CUDA kernels on a CPU, block by block: the threads of a block are fibers that take turns at every barrier, in
+// their order or in the opposite one: what needs a barrier and has none is wrong in one of them.
 // A barrier that some threads of a block do not reach, or reach another of, ends the program with a message.
 #pragma once
 #include <math.h>
@@ -48,6 +49,7 @@ static jmp_buf scheduler;
 static ucontext_t outside;
 static int current;
 static void (*body)();
+static bool backwards;
 
 [[noreturn]] static void stop(const char *reason) {
     fprintf(stderr, "cuda_on_cpu: %s (block %d, thread %d)\n", reason, blockIdx.x, threadIdx.x);
@@ -86,12 +88,14 @@ static void block(int threads) {
     }
     for (int n = 0; n < threads; ++n) fibers[n].done = fibers[n].begun = false;
     for (;;) {
-        for (int first = 0; first < threads; first += WARP) {
+        int warps = (threads + WARP - 1) / WARP;
+        for (int w = 0; w < warps; ++w) {
             // a warp goes on by itself until it waits for the whole block
-            int last = min(first + (int)WARP, threads);
+            int first = (backwards ? warps - 1 - w : w) * WARP, last = min(first + (int)WARP, threads);
             for (;;) {
                 int ended = 0;
-                for (int n = first; n < last; ++n) {
+                for (int k = 0; k < last - first; ++k) {
+                    int n = backwards ? last - 1 - k : first + k;
                     if (!fibers[n].done) resume(n);
                     ended += fibers[n].done;
                 }
@@ -110,7 +114,10 @@ static void block(int threads) {
 }
 // One block whose threads wait for nothing.
 static void alone(int threads) {
-    for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) body();
+    for (int k = 0; k < threads; ++k) {
+        threadIdx.x = backwards ? threads - 1 - k : k;
+        body();
+    }
 }
 template <typename T> static T handed(T value, int from) {
     memcpy(fibers[current].slot, &value, sizeof(T));

@@ -10,7 +10,7 @@ import ctypes
 import mmap
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,14 +28,20 @@ FLAGS = ("-x", "c++", "-std=c++17", "-O1", "-w", "-fno-exceptions", "-shared", "
 A100 = Device.of("sm_80")
 
 
-def kernel_on_cpu(request: CudaRequest, constants: Mapping[int, torch.Tensor] | None = None) -> CudaKernel:
+def kernel_on_cpu(
+    request: CudaRequest, constants: Mapping[int, torch.Tensor] | None = None, backwards: int = 0
+) -> CudaKernel:
     """The kernel of a request, to be called with tensors of the CPU."""
-    return CudaKernel(request, constants or {}, build_on_cpu, load_on_cpu)
+    return CudaKernel(request, constants or {}, build_on_cpu, partial(load_on_cpu, backwards=backwards))
 
 
 def run_on_cpu(program: Program, inputs: Sequence[torch.Tensor], device: Device = A100) -> list[torch.Tensor]:
     """The results of a program's kernel for inputs of any strides."""
-    return call_guarded(kernel_on_cpu(CudaRequest.of(program, device)), inputs)
+    request = CudaRequest.of(program, device)
+    results, again = (call_guarded(kernel_on_cpu(request, backwards=b), inputs) for b in (0, 1))
+    for one, other in zip(results, again, strict=True):
+        assert torch.equal(one.nan_to_num(), other.nan_to_num()), "what threads compute depends on their order"
+    return results
 
 
 def call_guarded(kernel: CudaKernel, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -71,7 +77,8 @@ template <typename... A, size_t... N> static void call(void (*f)(A...), std::ind
     f((A)pointers[N]...);
 }}
 static void body() {{ call({FUNCTION}, std::make_index_sequence<{count}>()); }}
-extern "C" void launch(int blocks, int threads, void **parameters) {{
+extern "C" void launch(int blocks, int threads, void **parameters, int backwards) {{
+    on_cpu::backwards = backwards;
     for (int n = 0; n < {count}; ++n) pointers[n] = *(void **)parameters[n];
     on_cpu::body = body;
     for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {{ {rounds} }}
@@ -85,15 +92,17 @@ extern "C" void launch(int blocks, int threads, void **parameters) {{
     assert said is None, f"{said}\n{body}"
 
 
-def load_on_cpu(path: Path, blocks: int, threads: int, device: torch.device) -> Callable[[Sequence[int]], None]:
-    """What :func:`compile_for_cpu` made, as a function of addresses."""
+def load_on_cpu(
+    path: Path, blocks: int, threads: int, device: torch.device, backwards: int = 0
+) -> Callable[[Sequence[int]], None]:
+    """What :func:`compile_for_cpu` made, as a function of addresses; threads run ``backwards`` or in their order."""
     assert device.type == "cpu"
     library = ctypes.CDLL(str(path))
 
     def launch(addresses: Sequence[int]) -> None:
         held = (ctypes.c_void_p * len(addresses))(*addresses)
         places = (ctypes.c_void_p * len(addresses))(*(ctypes.addressof(held) + 8 * n for n in range(len(addresses))))
-        library.launch(blocks, threads, places)
+        library.launch(blocks, threads, places, backwards)
 
     return launch
 

@@ -21,7 +21,7 @@ int cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
                    unsigned shared, void *stream, void **parameters, void **extra) {
     if (gy != 1 || gz != 1 || by != 1 || bz != 1 || shared || extra || stream != (void *)0x1234) return 1;
     ++launches;
-    ((void (*)(int, int, void **))function)(gx, bx, parameters);
+    ((void (*)(int, int, void **, int))function)(gx, bx, parameters, 0);
     return 0;
 }
 int cuGetErrorString(int status, const char **said) {

@@ -21,7 +21,6 @@ VARIABLES: Final[Mapping[str, str]] = {
     "NO_COLOR": "any text: no colours on stderr",
     "TPOPT_LOGS": "stages to follow on stderr: choose,+verify (details), -race (errors alone), all",
     "TPOPT_TRACE": "folder for a trace of each process, one JSON object a line",
-    "TPOPT_CUDA_KERNELS": "1: generated kernels compete on GPUs, too; docs/cuda.md",
     "TPOPT_CUBINS": "folder of kernels for GPUs that tpopt cubins --out made, elsewhere perhaps; docs/cuda.md",
     "TPOPT_CACHE_DIR": "folder of the cache; docs/cache.md",
     "XDG_CACHE_HOME": "folder above the cache, where TPOPT_CACHE_DIR is not set",

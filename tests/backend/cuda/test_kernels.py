@@ -5,11 +5,20 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from support.cuda_on_cpu import A100, build_on_cpu, call_guarded, kernel_on_cpu, load_on_cpu, run_on_cpu
+from support.cuda_on_cpu import (
+    A100,
+    build_on_cpu,
+    call_guarded,
+    compile_for_cpu,
+    kernel_on_cpu,
+    load_on_cpu,
+    run_on_cpu,
+)
 from support.generated import program
 from support.kernel_cases import CASES, difference, inputs
 
@@ -18,6 +27,7 @@ from tpopt.backend.cuda.device import STATIC_SHARED_BYTES, Device
 from tpopt.backend.cuda.kernel import CudaKernel
 from tpopt.backend.cuda.planning import plan_grid
 from tpopt.backend.cuda.request import CudaRequest
+from tpopt.backend.tvm.cuda.source import cuda_source
 from tpopt.errors import KernelBuildFailed, KernelUnsupported, UsageError
 from tpopt.ir.to_torch import to_torch
 
@@ -94,6 +104,23 @@ def test_a_whole_block_shares_the_sum_of_few_long_rows():
     (spread,) = plan_grid(made, A100).spreads
     assert spread.lanes == 256
     assert difference(tuple(run_on_cpu(made, [x])), (x.double().sum(1).float(),)) <= 1e-5
+
+
+@pytest.mark.parametrize("columns", [100, 1000])
+def test_a_kernel_without_its_barriers_is_found_wrong(columns: int, tmp_path: Path):
+    """What runs kernels on the CPU sees a barrier that is missing: threads run in two orders."""
+    x = torch.randn(9, columns)
+    body = f"m: f32[9] = L[i:9] sum[k:{columns}]{{ x[i,k] }}\ny: f32[9,{columns}] = L[i:9,j:{columns}] x[i,j] - m[i]"
+    request = CudaRequest.of(program(body, "y", x=x), A100)
+    source = cuda_source(request.plan, "sm_80")
+    assert "__syncthreads();" in source
+    compile_for_cpu(source.replace("__syncthreads();", ""), tmp_path / "kernel.so")
+    right = []
+    for backwards in (0, 1):
+        load = partial(load_on_cpu, backwards=backwards)
+        (y,) = call_guarded(CudaKernel(request, {}, lambda _: tmp_path / "kernel.so", load), [x])
+        right.append(torch.allclose(y, x - x.sum(1, keepdim=True), atol=1e-4))
+    assert not all(right)
 
 
 @pytest.mark.parametrize("name", ["float64", "float16", "bfloat16"])

@@ -31,12 +31,14 @@ MOST_TERMS = 1 << 28
 def disagreements(candidate: Candidate, binder: Binder, known: Values) -> Iterator[str]:
     stage = candidate.stage
     fixed = constants_of(stage)
-    kernel = kernel_on_cpu(request_of(stage), {n: value_of(stage.reads[n], binder) for n in fixed})
+    constants = {n: value_of(stage.reads[n], binder) for n in fixed}
     moving = [known[t.name] for n, t in enumerate(stage.reads) if n not in fixed]
-    for out, result in zip(stage.outs, call_guarded(kernel, moving), strict=True):
-        off = error(result, known[out.name])
-        if not off <= LARGEST_ERROR:
-            yield f"{candidate.name}: {out.name} is off by {off}"
+    for backwards in (0, 1):  # threads in their order, and in the opposite one
+        kernel = kernel_on_cpu(request_of(stage), constants, backwards)
+        for out, result in zip(stage.outs, call_guarded(kernel, moving), strict=True):
+            off = error(result, known[out.name])
+            if not off <= LARGEST_ERROR:
+                yield f"{candidate.name}: {out.name} is off by {off}"
 
 
 def check(model: torch.nn.Module, inputs: tuple, device: Device) -> list[str]:
