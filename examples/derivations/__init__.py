@@ -33,7 +33,7 @@ from derivations.products import (
     vector_first,
 )
 from derivations.sequences import dilated_band, long_convolution
-from derivations.spectral import complex_mix, spectral_chain
+from derivations.spectral import complex_mix, spectral_chain, spectral_corners
 
 __all__ = ["ZOO"]
 
@@ -54,6 +54,7 @@ ZOO: Final[Mapping[str, Callable[[], object]]] = {
         gaunt,
         clebsch_gordan,
         spectral_chain,
+        spectral_corners,
         cp_spectral,
         lora,
         complex_mix,

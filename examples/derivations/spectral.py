@@ -34,3 +34,18 @@ def spectral_chain(n: int = 4, channels: int = 8, side: int = 64, modes: int = 1
 
     weights = {name: draw(channels, modes, modes, seed=s) for s, name in enumerate(("ar", "ai", "br", "bi"))}
     return example(chain, (draw(n, channels, side, side),), **weights)
+
+
+def spectral_corners(n: int = 4, channels: int = 32, side: int = 64, modes: int = 12) -> Example:
+    """A Fourier layer that keeps the two corners of low frequencies, each mixed by weights of its own."""
+
+    def layer(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        spectrum = torch.fft.rfft2(x)
+        kept = torch.zeros_like(spectrum)
+        for rows, weight in ((slice(modes), a), (slice(-modes, None), b)):
+            kept[:, :, rows, :modes] = torch.einsum("bixy,ioxy->boxy", spectrum[:, :, rows, :modes], weight)
+        return torch.fft.irfft2(kept, s=(side, side))
+
+    sizes = (channels, channels, modes, modes)
+    weights = {k: torch.complex(draw(*sizes, seed=s), draw(*sizes, seed=s + 1)) for k, s in (("a", 1), ("b", 3))}
+    return example(layer, (draw(n, channels, side, side),), **weights)

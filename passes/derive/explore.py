@@ -20,6 +20,7 @@ from tpopt.passes.derive.derivation import Derivation, Step
 from tpopt.passes.derive.estimate import Estimate, idle
 from tpopt.passes.derive.form import Form, fragment_of, original
 from tpopt.passes.derive.join_phases import JoinPhases
+from tpopt.passes.derive.join_sums import JoinSums
 from tpopt.passes.derive.merge_terms import MergeTerms
 from tpopt.passes.derive.narrow_sums import NarrowSums
 from tpopt.passes.derive.order_products import OrderProducts
@@ -34,7 +35,16 @@ from tpopt.passes.derive.toom_cook import ToomCook
 from tpopt.rewrite import Numerics, Refusal, Trace
 from tpopt.rewrite.stages import constant_tensors
 
-LAWS = (SplitIterators, CollapseDeltas, NarrowSums, MergeTerms, SymmetricPowers, SparseConstants, SplitSummation)
+LAWS = (
+    SplitIterators,
+    CollapseDeltas,
+    NarrowSums,
+    MergeTerms,
+    JoinSums,
+    SymmetricPowers,
+    SparseConstants,
+    SplitSummation,
+)
 """Laws about a region's polynomial, in the order in which they are tried."""
 TILES = (4, 2)
 """Results along an axis that tiles hold: larger ones save little more, and lose accuracy."""

@@ -30,6 +30,7 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     "gaunt": {"degree": 2, "channels": 5},
     "clebsch_gordan": {"degree": 2, "channels": 7},
     "spectral_chain": {"n": 1, "channels": 2, "side": 8, "modes": 3},
+    "spectral_corners": {"n": 1, "channels": 8, "side": 16, "modes": 3},
     "cp_spectral": {"n": 3, "inputs": 5, "outputs": 7, "modes": 11, "rank": 2},
     "lora": {"n": 4, "width": 16, "rank": 2},
     "complex_mix": {"n": 2, "channels": 3, "modes": 5},

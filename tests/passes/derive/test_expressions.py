@@ -29,6 +29,7 @@ BARS: dict[str, tuple[str, int]] = {
     "gaunt": ("SparseConstants", 5 * 166),
     "clebsch_gordan": ("OrderProducts", 81 * 9 + 7 * 81),
     "cp_spectral": ("OrderProducts", 792),
+    "spectral_corners": ("JoinSums", 152_064),
     "lora": ("MergeTerms", 4 * 16 * 16),
     "small_sums": ("CollapseDeltas", 13 * 13 + 13 + 13 + 13 * 13),
     "vector_first": ("OrderProducts", 175),

@@ -87,6 +87,27 @@ def test_convolutions_of_different_dilation_are_not_merged():
     assert "no two products differ in constants alone" in reasons(text, "MergeTerms")
 
 
+CORNERS = "y: f32[9,8] = L[i:9,j:8] sum[k:7,r:2]{{ x[i,k] * a[k,r] * b[r,j] }} + sum[k:7,s:3]{{ {0} * c[k,s] * {1} }}"
+
+
+@pytest.mark.parametrize("other", [("x[8-i,k]", "d[s,j]"), ("x[i,k]", "z[s,j]"), ("x[i,k] * x[i,s]", "d[s,j]")])
+def test_products_that_differ_in_what_is_computed_are_not_joined(other: tuple[str, str]):
+    text = program(
+        "weight a: f32[7,2]", "weight b: f32[2,8]", "weight c: f32[7,3]", "weight d: f32[3,8]", CORNERS.format(*other),
+        inputs="x: f32[9,7], z: f32[3,8]",
+    )  # fmt: skip
+    assert "no two products differ in one summed iterator and its constants" in reasons(text, "JoinSums")
+
+
+def test_products_with_constants_of_other_iterators_are_not_joined():
+    text = program(
+        "weight a: f32[7,2]", "weight b: f32[2,8]", "weight c: f32[7,3,8]",
+        "y: f32[9,8] = L[i:9,j:8] sum[k:7,r:2]{ x[i,k] * a[k,r] * b[r,j] } + sum[k:7,s:3]{ x[i,k] * c[k,s,j] }",
+        inputs="x: f32[9,7]",
+    )  # fmt: skip
+    assert "no two products differ in one summed iterator and its constants" in reasons(text, "JoinSums")
+
+
 def test_a_constant_that_is_mostly_not_zero_is_no_list():
     text = program(
         "weight g: f32[6,5]",
