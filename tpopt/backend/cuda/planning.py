@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil, prod
 from typing import Final
 
@@ -42,7 +43,7 @@ def plan_grid(program: Program, device: Device, strides: Mapping[str, tuple[int,
     plain = {t.name for w, _ in ready.works for t in tensors_read(w)}
     reads = tuple(t for t in program.inputs if t.name in plain)
     if ready.rows:
-        return _in_rows(reads, rows, ready, device, known)
+        return replace(_in_rows(reads, rows, ready, device, known | ready.steps), outs=program.outputs, strides=known)
     ((work, _),) = ready.works
     strides = known | ready.steps
     product = block_product(work, device, strides)

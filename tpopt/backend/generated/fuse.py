@@ -7,10 +7,11 @@ to another within a row lies in scratch memory of the size of a row, which stays
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import prod
 
+from tpopt.backend.generated.aligned import Aligned, aligned
 from tpopt.backend.generated.sizes import extent, shape
 from tpopt.backend.generated.unroll import reads_literals
 from tpopt.errors import KernelUnsupported
@@ -35,11 +36,15 @@ _ARITHMETIC = frozenset("add sub mul neg max min where eq ne lt le gt ge and or 
 
 @dataclass(frozen=True)
 class Rows:
-    """Stages that run row by row: their first loops are ``rows``, the same objects in each, or the leading ones."""
+    """Stages that run row by row: their first loops are ``rows``, the same objects in each, or the leading ones.
+
+    ``steps`` are the strides of results that stages index in another order of axes.
+    """
 
     rows: tuple[Iter, ...]
     stages: tuple[Compute, ...]
     outs: tuple[Tensor, ...]
+    steps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def depth(self, stage: Compute) -> int:
         """How many rows a stage has."""
@@ -56,24 +61,31 @@ def fused(stages: Sequence[Compute], outs: Sequence[Tensor]) -> Rows:
 
     Raises :class:`KernelUnsupported` where the stages have no rows in common, or hand too much to each other.
     """
-    kept, depth = shared(stages, outs)
-    if not depth:
-        return Rows((), kept, tuple(outs))
-    rows = tuple(Iter(f"r{n}", i.extent) for n, i in enumerate(kept[-1].loops[:depth]))
-    return Rows(rows, tuple(_renamed(s, rows) for s in kept), tuple(outs))
+    found = shared(stages, outs)
+    if not found.depth:
+        return Rows((), found.stages, tuple(outs))
+    rows = tuple(Iter(f"r{n}", i.extent) for n, i in enumerate(found.stages[-1].loops[: found.depth]))
+    return Rows(rows, tuple(_renamed(s, rows) for s in found.stages), found.outs, found.steps)
 
 
-def shared(stages: Sequence[Compute], outs: Sequence[Tensor]) -> tuple[tuple[Compute, ...], int]:
+def shared(stages: Sequence[Compute], outs: Sequence[Tensor]) -> Aligned:
     """The stages that are left when what can be computed where it is read has been, and how many loops they share.
 
     One that is left alone shares none. Raises :class:`KernelUnsupported` as :func:`fused` does, which takes longer.
     """
     kept = tuple(_composed(list(stages), outs))
     if len(kept) == 1:
-        return kept, 0
+        return Aligned(kept, tuple(outs), 0, {})
     if any(reads_literals(s) for s in kept):
         raise KernelUnsupported("a transform by a small matrix is a kernel of its own")
-    return kept, _common(kept, outs)
+    try:
+        return Aligned(kept, tuple(outs), _checked(kept, outs, _common(kept)), {})
+    except KernelUnsupported:
+        found = aligned(kept, outs, SCRATCH_BYTES)
+        if found is None:
+            raise
+        _checked(found.stages, found.outs, found.depth)
+        return found
 
 
 def _composed(stages: list[Compute], outs: Sequence[Tensor]) -> list[Compute]:
@@ -133,21 +145,27 @@ def _with_body(reader: Compute, source: Compute) -> Compute:
     return replace(reader, bodies=tuple(rebuild(b, one) for b in reader.bodies))
 
 
-def _common(stages: Sequence[Compute], outs: Sequence[Tensor]) -> int:
-    """How many leading loops stages have in common. Raises :class:`KernelUnsupported`."""
+def _common(stages: Sequence[Compute]) -> int:
+    """How many leading loops stages have in common."""
     makers = {o: s for s in stages for o in s.outs}
     depth = min(len(s.loops) for s in stages)
     for stage in stages:
         for read in _reads(stage, makers):
             depth = min(depth, _shared(read, stage, makers[read.tensor], depth))
-        if any(t in makers for t in tensors_of_indices(term_indices(*stage.bodies))):
-            raise KernelUnsupported("a result of the kernel is used as an index in it")
     first = stages[-1]
     for stage in stages:
         same = 0
         while same < depth and stage.loops[same].extent == first.loops[same].extent:
             same += 1
         depth = same
+    return depth
+
+
+def _checked(stages: Sequence[Compute], outs: Sequence[Tensor], depth: int) -> int:
+    """The number of loops that stages share. Raises :class:`KernelUnsupported` where that makes no kernel."""
+    makers = {o: s for s in stages for o in s.outs}
+    if any(t in makers for s in stages for t in tensors_of_indices(term_indices(*s.bodies))):
+        raise KernelUnsupported("a result of the kernel is used as an index in it")
     if depth == 0:
         raise KernelUnsupported("the stages share no loops, so that one would have to end before the next begins")
     held = sum(t.dtype.itemsize * prod(shape(t)[depth:]) for t in makers if t not in outs)

@@ -128,8 +128,8 @@ class _Grower:
 def _shares(members: tuple[Compute, ...], outs: tuple[Tensor, ...]) -> bool:
     """Whether stages make one kernel that is worth it: with rows for all threads, or with little to do."""
     try:
-        kept, depth = shared(members, outs)
-        rows = kept[-1].loops[:depth]
+        found = shared(members, outs)
+        rows = found.stages[-1].loops[: found.depth]
         return not rows or prod(map(extent, rows)) > 1 or sum(map(points, members)) <= MOST_SERIAL
     except KernelUnsupported:  # sizes that nobody knows before the model runs, too
         return False

@@ -136,11 +136,11 @@ def works(rows: Rows, known: Mapping[str, tuple[int, ...]], block: int = 1) -> R
         return Ready([(unrolled(stage), 0)], steps=steps)
     found = [(Work.of(s), depth) for s, depth in stages]
     if block == 1:
-        return Ready(found, rows.rows)
+        return Ready(found, rows.rows, steps=dict(rows.steps))
     *outer, last = rows.rows
     first = Iter(last.name, extent(last) - block + 1)
     found = [(blocked(w, last, first, block) if d == len(rows.rows) else w, d) for w, d in found]
-    return Ready(found, (*outer, first), block)
+    return Ready(found, (*outer, first), block, dict(rows.steps))
 
 
 def _on_matrix_unit(

@@ -56,7 +56,7 @@ def with_turned(rows: Rows, strides: Mapping[str, tuple[int, ...]], constants: f
             continue
         shared = shared or stage.loops[: found.depth]
         stages += [found.copy, found.reader]
-    return Rows(shared, tuple(stages), rows.outs)
+    return Rows(shared, tuple(stages), rows.outs, rows.steps)
 
 
 def turned(stage: Compute, strides: Mapping[str, tuple[int, ...]], taken: Collection[Tensor]) -> Turned | None:
