@@ -151,6 +151,24 @@ def test_inputs_of_any_strides():
     assert torch.equal(run("y: f32[21,37] = L[i:21,j:37] x[i,j] * 2.0", x=x)[0], x * 2)
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+def test_axes_are_moved_through_shared_memory(kind: torch.dtype):
+    x, z = torch.randn(3, 45, 70).to(kind), torch.randn(45).to(kind)
+    name = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}[kind]
+    made = program(f"y: {name}[3,70,45] = L[b:3,i:70,j:45] x[b,j,i] + z[j]", "y", x=x, z=z)
+    turn = plan_grid(made, A100).turn
+    assert turn is not None
+    assert [r.tensor.name for r in turn.reads] == ["x"]
+    assert torch.equal(run_on_cpu(made, [x, z])[0], x.transpose(1, 2) + z)
+
+
+def test_axes_under_guards_are_moved_without():
+    x = torch.randn(45, 70)
+    made = program("y: f32[72,45] = L[i:72,j:45] select(1 <= i < 71, x[j,i-1], 0.0)", "y", x=x)
+    assert plan_grid(made, A100).turn is None
+    assert torch.equal(run_on_cpu(made, [x])[0], torch.nn.functional.pad(x.t(), (0, 0, 1, 1)))
+
+
 def test_functions_are_the_gpus_own():
     x = torch.linspace(-4, 4, 101)
     (y,) = run("y: f32[101] = L[i:101] exp(x[i]) + tanh(x[i]) + erf(x[i]) + sin(x[i]) + rsqrt(abs(x[i]) + 1.0)", x=x)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from tpopt.backend.generated.plan import Nest
-from tpopt.ir import Iter, Reduce, Scalar, Tensor
+from tpopt.ir import Iter, Read, Reduce, Scalar, Tensor
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,32 @@ class BlockProduct:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A stage whose results lie side by side along one loop, and some of what it reads along another.
+
+    Blocks of ``SIDE`` by ``SIDE`` points of both loops take these ``reads`` through shared memory: threads read them
+    side by side along ``source``, and write results side by side along ``target``. ``others`` are the loops around.
+    """
+
+    nest: Nest
+    reads: tuple[Read, ...]
+    target: Iter
+    source: Iter
+    others: tuple[Iter, ...]
+
+
+SIDE: Final = 32
+"""Points of a side of a block that is turned: a warp."""
+TURN_THREADS: Final = 256
+
+
+@dataclass(frozen=True)
 class GridPlan:
     """One kernel: ``blocks`` blocks of ``threads`` threads. Its arguments are ``reads``, then ``outs``.
 
-    Either a single stage: ``spreads`` has one, whose points are counted over the whole grid, or it is a ``product``. Or
-    stages that share ``rows``: ``team`` neighbouring threads go through all stages of a row, and hand to each other
-    what is ``private`` in shared memory. ``strides``, ``steps`` and ``channels_last`` are as in
+    Either a single stage: ``spreads`` has one, whose points are counted over the whole grid, or it is a ``product`` or
+    a ``turn``. Or stages that share ``rows``: ``team`` neighbouring threads go through all stages of a row, and hand to
+    each other what is ``private`` in shared memory. ``strides``, ``steps`` and ``channels_last`` are as in
     :class:`~tpopt.backend.generated.plan.KernelPlan`.
     """
 
@@ -73,6 +94,7 @@ class GridPlan:
     team: int = 1
     private: tuple[Tensor, ...] = ()
     product: BlockProduct | None = None
+    turn: Turn | None = None
     strides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     steps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     channels_last: frozenset[str] = frozenset()

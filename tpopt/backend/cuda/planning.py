@@ -8,8 +8,9 @@ from math import ceil, prod
 from typing import Final
 
 from tpopt.backend.cuda.device import STATIC_SHARED_BYTES, WARP, Device
-from tpopt.backend.cuda.plan import GridPlan, Spread
+from tpopt.backend.cuda.plan import SIDE, TURN_THREADS, GridPlan, Spread
 from tpopt.backend.cuda.products import block_product
+from tpopt.backend.cuda.turns import turned
 from tpopt.backend.generated.access import Access
 from tpopt.backend.generated.fuse import Rows, fused
 from tpopt.backend.generated.plan import Nest, Work
@@ -53,6 +54,10 @@ def plan_grid(program: Program, device: Device, strides: Mapping[str, tuple[int,
         return GridPlan(
             reads, program.outputs, (), product.threads, blocks, product=product, strides=known, steps=ready.steps
         )
+    turn = turned(work, strides)
+    if turn is not None:
+        blocks = prod(map(extent, turn.others)) * prod(ceil(extent(i) / SIDE) for i in (turn.target, turn.source))
+        return GridPlan(reads, program.outputs, (), TURN_THREADS, blocks, turn=turn, strides=known, steps=ready.steps)
     spread, threads = _over_grid(work, device, strides)
     points = prod(map(extent, work.loops))
     blocks = ceil(points / (threads // spread.lanes * spread.grain))

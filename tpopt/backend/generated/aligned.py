@@ -78,10 +78,8 @@ def _shared_loops(stages: Sequence[Compute]) -> list[tuple[Iter, ...]]:
     found = []
     for last in stages[-1].loops:
         members = classes[root((len(stages) - 1, last))]
-        if root(members[0]) not in broken and [n for n, _ in sorted(members, key=lambda m: m[0])] == list(
-            range(len(stages))
-        ):
-            by_stage = dict(members)
+        by_stage = dict(members)
+        if root(members[0]) not in broken and len(members) == len(by_stage) == len(stages):
             found.append(tuple(by_stage[n] for n in range(len(stages))))
     return found
 

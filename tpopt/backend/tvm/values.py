@@ -113,6 +113,10 @@ class Evaluator:
         for step, value in sums.items():
             self._put(base, (), step, (value,))
 
+    def put_read(self, read: Read, value: Value) -> None:
+        """The value of a read at the one step of the tile, which was fetched elsewhere."""
+        self._put(read, (), (), value)
+
     def _find(self, term: Scalar | Guard | Lookup, context: Context, at: Step) -> Value | None:
         key = (shared(term) if isinstance(term, Reduce) else term, context, at)
         for memo in reversed(self._memo):

@@ -17,6 +17,7 @@ from tpopt.backend.tvm.cuda.positions import positions, split
 from tpopt.backend.tvm.cuda.products import BlockWriter
 from tpopt.backend.tvm.cuda.team import ThreadEvaluator
 from tpopt.backend.tvm.cuda.threads import Threads
+from tpopt.backend.tvm.cuda.turns import write_turned
 from tpopt.backend.tvm.elements import STORED
 from tpopt.backend.tvm.operands import Operand, both
 from tpopt.backend.tvm.places import Line
@@ -37,6 +38,8 @@ class GridWriter:
         """The whole body as a statement."""
         if self._plan.product is not None:
             BlockWriter(self._plan.product, self._threads, self._operands).run()
+        elif self._plan.turn is not None:
+            write_turned(self._plan.turn, self._threads, self._operands)
         elif self._plan.rows:
             self._rows()
         else:
