@@ -70,11 +70,11 @@ CASES: dict[str, tuple[str, str, dict[str, tuple[int, ...]]]] = {
     ),
     "two layers over the channels of an image": (
         (
-            "h: f32[2,40,9,50] = L[n:2,m:40,h:9,v:50] tanh(sum[c:5]{ x[n,c,h,v] * w[m,c] })\n"
-            "y: f32[2,6,9,50] = L[n:2,o:6,h:9,v:50] sum[m:40]{ h[n,m,h,v] * u[o,m] }"
+            "h: f32[2,40,19,50] = L[n:2,m:40,h:19,v:50] tanh(sum[c:5]{ x[n,c,h,v] * w[m,c] })\n"
+            "y: f32[2,6,19,50] = L[n:2,o:6,h:19,v:50] sum[m:40]{ h[n,m,h,v] * u[o,m] }"
         ),
         "y",
-        {"x": (2, 5, 9, 50), "w": (40, 5), "u": (6, 40)},
+        {"x": (2, 5, 19, 50), "w": (40, 5), "u": (6, 40)},
     ),
     "a residual that others need too": (
         (

@@ -17,6 +17,9 @@ from tpopt.ir import Compute, Iter, Read, Reduce, Scalar, Tensor, index
 from tpopt.ir.interpret.terms import iters_of
 from tpopt.ir.walk import own_indices, postorder, rebuild
 
+LAYERS: Final = 2
+LEAST_HANDED: Final = 1 << 18
+"""Bytes that the first layer hands to the second below which these stay in the second cache anyway."""
 LEAST_REUSE: Final = 4
 """Points of a row that read the same element of an operand, at least, in a sum of products that takes long."""
 SMALL_PART: Final = 0.2
@@ -37,15 +40,18 @@ class Aligned:
 
 
 def aligned(stages: Sequence[Compute], outs: Sequence[Tensor], most_bytes: int) -> Aligned | None:
-    """The same stages with their loops in such an order; ``None`` where there is none that is worth it.
+    """Two layers with their loops in such an order; ``None`` where there is none that is worth it.
 
-    Stages hand at most ``most_bytes`` a row to each other.
+    They hand at most ``most_bytes`` a row to each other, and more than a cache holds in all.
     """
-    shared = _shared_loops(stages)
     private = [o for s in stages for o in s.outs if o not in outs]
+    handed = sum(t.dtype.itemsize * prod(shape(t)) for t in private)
+    if len(stages) != LAYERS or handed < LEAST_HANDED or not all(map(_sums, stages)):
+        return None
+    shared = _shared_loops(stages)
     for count in (len(shared) - 1, len(shared)) if _is_last(stages, shared) else (len(shared),):
         rows = shared[:count]
-        held = sum(t.dtype.itemsize * prod(shape(t)) for t in private) // max(1, prod(extent(r[-1]) for r in rows))
+        held = handed // max(1, prod(extent(r[-1]) for r in rows))
         if count > 0 and held <= most_bytes and _is_worth_it(stages, rows):
             return _moved(stages, outs, rows)
     return None
@@ -102,6 +108,10 @@ def _is_worth_it(stages: Sequence[Compute], rows: Sequence[tuple[Iter, ...]]) ->
                 if prod(extent(i) for i in inner if i not in free) < LEAST_REUSE:
                     return False
     return True
+
+
+def _sums(stage: Compute) -> bool:
+    return any(isinstance(t, Reduce) for t in postorder(*stage.bodies))
 
 
 def _points(stage: Compute) -> int:
