@@ -16,8 +16,8 @@ from typing import Final
 
 from tpopt.passes.rematerialize.graph import ComputationGraph
 
-MOST_STATES: Final = 30_000
-"""Sets of results that are noted before the search gives up: a second or two."""
+MOST_TRIALS: Final = 300_000
+"""Computations that are tried as the last one of some set before the search gives up: a second or two."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Reach:
     infeasible: bool
 
 
-def reach(graph: ComputationGraph, budget: int, most_states: int = MOST_STATES) -> Reach:
-    """Looks for any schedule within ``budget`` (in the unit of the sizes), through ``most_states`` sets in all.
+def reach(graph: ComputationGraph, budget: int, most_trials: int = MOST_TRIALS) -> Reach:
+    """Looks for any schedule within ``budget`` (in the unit of the sizes), through ``most_trials`` trials in all.
 
     That some nodes must not repeat is ignored by the proof; a sequence that repeats one of them is not returned.
     """
-    search = _Search(graph, budget, most_states)
+    search = _Search(graph, budget, most_trials)
     steps: list[int] = []
     try:
         for sink in (v for v in graph.order if not graph.successors[v]):
@@ -61,9 +61,9 @@ class _GaveUp(Exception):
 class _Search:
     """Sets are bits of an integer, the node of place t in the input order being bit t."""
 
-    def __init__(self, graph: ComputationGraph, budget: int, most_states: int) -> None:
+    def __init__(self, graph: ComputationGraph, budget: int, most_trials: int) -> None:
         place = {v: t for t, v in enumerate(graph.order)}
-        self.place, self.order, self.budget, self.left = place, graph.order, budget, most_states
+        self.place, self.order, self.budget, self.left = place, graph.order, budget, most_trials
         self.sizes = [graph.sizes[v] for v in graph.order]
         self.workspaces = [graph.workspaces[v] for v in graph.order]
         self.operands = [[place[u] for u in graph.predecessors[v]] for v in graph.order]
@@ -78,6 +78,7 @@ class _Search:
             if not wanted:
                 return self._steps(start, came)
             for last in descending(wanted):
+                self._try()
                 others = wanted & ~(1 << last)
                 missing = [u for u in self.operands[last] if not others >> u & 1]
                 held = total - self.sizes[last] + sum(self.sizes[u] for u in missing)
@@ -85,14 +86,13 @@ class _Search:
                 if held + self.sizes[last] + self.workspaces[last] > self.budget:
                     continue
                 if before not in came:
-                    self._note()
                     came[before] = (wanted, last)
                     heapq.heappush(queue, (before, held))  # the sets that end first in the input order come first
                 if not missing:
                     break  # what needs nothing new may as well be computed last
         return None
 
-    def _note(self) -> None:
+    def _try(self) -> None:
         self.left -= 1
         if self.left < 0:
             raise _GaveUp

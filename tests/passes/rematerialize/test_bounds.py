@@ -80,5 +80,5 @@ def test_an_order_below_the_bound_is_infeasible_at_once():
 
 
 def test_a_search_that_gives_up_claims_nothing():
-    found = reach(training_chain(8), 5, most_states=3)
+    found = reach(training_chain(8), 5, most_trials=3)
     assert (found.sequence, found.infeasible) == (None, False)
