@@ -239,12 +239,13 @@ class _Run:
     def _order_rounds(self, annealing: Annealing, pace: Pace, part: float) -> None:
         """An order without repetitions: it costs nothing, and it is a good start where it does not suffice."""
         lowest = min(orders(self.graph, self.search.seed), key=lambda s: simulate(self.graph, s).peak)
+        floor = self.lowest_peak if self.search.mode == "order" else order_bound(self.graph)
         for share in (0.25, 0.75):
             if self.finished:
                 return
             self.tell("annealing the order", self.clock.part)
             with pace.round(part * share) as count:
-                lowest = annealing.lowest_peak(lowest, self.budget, count)
+                lowest = annealing.lowest_peak(lowest, self.budget, count, floor)
             self.keep([lowest])
 
     def input_order(self) -> None:

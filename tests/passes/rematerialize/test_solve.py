@@ -8,7 +8,7 @@ from support.schedules import training_chain
 from tpopt.backend.native.annealer import NativeAnnealer
 from tpopt.errors import UsageError
 from tpopt.passes.rematerialize import ComputationGraph, Mode, Schedule, Search, rematerialize, simulate
-from tpopt.passes.rematerialize.annealing import Scaled
+from tpopt.passes.rematerialize.annealing import Clock, Pace, Scaled
 from tpopt.protocols import Annealer, Moves
 
 CHAIN = training_chain(16)
@@ -119,3 +119,10 @@ def test_the_annealer_makes_half_a_million_moves_a_second():
     started = time.perf_counter()
     annealer.run(Moves(500_000, 0.5, 0.005, 0.3, (1, 0.3, 0.15, 0.1, 0.1)))
     assert time.perf_counter() - started < 1.0
+
+
+def test_a_round_that_ends_early_says_little_of_the_speed():
+    pace = Pace(Clock(10.0), moves_per_second=1000)
+    with pace.round(1.0) as count:
+        assert count > 5000
+    assert pace.moves_per_second == 2000
