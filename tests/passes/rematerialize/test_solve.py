@@ -3,11 +3,19 @@ from __future__ import annotations
 import time
 
 import pytest
-from support.schedules import training_chain
+from support.schedules import training_blocks, training_chain
 
 from tpopt.backend.native.annealer import NativeAnnealer
 from tpopt.errors import UsageError
-from tpopt.passes.rematerialize import ComputationGraph, Mode, Schedule, Search, rematerialize, simulate
+from tpopt.passes.rematerialize import (
+    ComputationGraph,
+    Mode,
+    Schedule,
+    Search,
+    budget_in_bytes,
+    rematerialize,
+    simulate,
+)
 from tpopt.passes.rematerialize.annealing import Clock, Pace, Scaled
 from tpopt.protocols import Annealer, Moves
 
@@ -110,6 +118,16 @@ def test_a_search_has_time():
 
 def test_the_native_annealer_is_an_annealer():
     assert isinstance(NativeAnnealer(Scaled.of(CHAIN).arrays, keep_first=False, seed=0), Annealer)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("part", "within"), [(0.5, 2.0), (0.1, 2.0)])
+def test_ten_thousand_nodes_of_repeated_blocks_are_near_their_bound(part: float, within: float):
+    graph = training_blocks(450)
+    budget = budget_in_bytes(graph, part)
+    found = rematerialize(graph, budget, Search(seconds=60), annealer=NativeAnnealer)
+    assert (len(graph), found.peak <= budget) == (9901, True)
+    assert found.extra_time_percent - found.lower_bound_percent < within
 
 
 @pytest.mark.serial
