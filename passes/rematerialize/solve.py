@@ -240,7 +240,7 @@ class _Run:
         """An order without repetitions: it costs nothing, and it is a good start where it does not suffice."""
         lowest = min(orders(self.graph, self.search.seed), key=lambda s: simulate(self.graph, s).peak)
         floor = self.lowest_peak if self.search.mode == "order" else order_bound(self.graph)
-        for share in (0.25, 0.75):
+        for share in (0.25, 0.75, 0.95) if self.search.mode == "order" else (0.25, 0.75):
             if self.finished:
                 return
             self.tell("annealing the order", self.clock.part)
