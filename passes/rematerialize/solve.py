@@ -110,6 +110,8 @@ def _silent(stage: str, part: float) -> None:
 
 RESTARTS: Final = 8
 """Searches from other starts, where the first ends above the budget."""
+SMALL: Final = 16
+"""Nodes up to which other starts are tried in any case."""
 
 
 @dataclass
@@ -221,11 +223,15 @@ class _Run:
             self._again(self.search.moves)
 
     def _again(self, moves: int) -> None:
-        """As many moves from other starts, where the first found nothing that fits: the way in may be narrow."""
+        """As many moves from other starts, where the first found nothing that fits: the way in may be narrow.
+
+        So may be the way to the optimum of a small graph, whose schedules differ in every step.
+        """
         assert self.factory is not None
         starts = [self.graph.order, *orders(self.graph, self.search.seed)]
         for k, first in enumerate(starts[:RESTARTS]):
-            if simulate(self.graph, self.best).peak <= self.budget:
+            within = simulate(self.graph, self.best).peak <= self.budget
+            if self.finished or (within and len(self.graph) > SMALL):
                 return
             found, seed = first, self.search.seed + k + 1
             annealing = Annealing(self.graph, self.factory, seed=seed, threads=self.search.threads)

@@ -13,7 +13,7 @@ import tpopt
 from tpopt.measure.live_bytes import LiveBytes
 
 MOST_EXTRA = 7.0
-"""Percent of the time of all operators once."""
+"""Percent of the best of eager's times."""
 RUNS = 3
 
 
@@ -51,4 +51,5 @@ def test_half_of_the_activations_cost_seven_percent(name: str):
         f"{min(seconds['eager']):.2f} eager, {min(seconds['planned']):.2f} planned\n"
     )
     assert after.peak == report.planned_peak <= budget
-    assert report.extra_time_percent <= MOST_EXTRA or report.lower_bound_percent > MOST_EXTRA
+    measured = 100 * (min(seconds["planned"]) / min(seconds["eager"]) - 1)
+    assert measured <= MOST_EXTRA or report.lower_bound_percent > MOST_EXTRA
