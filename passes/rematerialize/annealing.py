@@ -28,15 +28,30 @@ REORDERING: Final = (1.0, 0.0, 0.0, 0.0, 0.1)
 """Weights of the kinds of moves, with and without repeated computations."""
 COLD: Final = 0.005
 """The last temperature of a round, in mean durations; at it hardly any worse schedule is taken."""
-HOTTEST: Final = (0.5, 0.05, 0.2, 0.02, 1.0, 0.1)
-"""First temperatures of rounds in turn, in mean durations: hot to leave a start behind, cold to polish it."""
+HOTTEST: Final = ((150.0, 30.0), (0.5, 0.2, 0.05, 1.0, 0.02, 0.5))
+"""First temperatures of rounds in turn, in mean durations, of hot annealers and of warm ones.
+
+Where live ranges are long, a move changes the price of what lies above the budget by a hundred mean durations, and only
+heat of that size leaves a bad order: layered graphs of 1,000 nodes. Chains want repetitions alone, and little heat.
+"""
+TRIED: Final = 3
+"""Rounds in which some annealers are hot and some warm; afterwards all are what won more of them."""
 PRICE: Final = 0.3
 """First price of one mean size above the budget at one step, in mean durations; rounds adapt it."""
 CHEAPER: Final = 0.7
-DEARER: Final = 3.0
+DEARER: Final = 2.0
 """What a price is multiplied by after a round that ended within the budget, or above it."""
-PARTS: Final = (0.02, 0.05, 0.1, 0.13, 0.15, 0.17, 0.18, 0.2)
+ORDER_HEAT: Final = 100.0
+"""First temperature where only the order may change, in mean durations that a mean size at one step costs."""
+FIRST_STEP: Final = 0.1
+LEAST_STEP: Final = 0.002
+"""How far below the last peak a run for a better order aims: parts of the way to what no order undercuts."""
+RUNS_OF_AN_ORDER: Final = 24
+"""Such runs for each count of moves."""
+PARTS: Final = (0.02, 0.05, 0.1, 0.15, 0.28, 0.4)
 """Parts of the moves that the rounds make: short ones first, so that there is an answer early."""
+FASTER: Final = 2.0
+"""How much faster than the round before a round may seem."""
 TRIAL_MOVES: Final = 20_000
 """Moves that tell how many fit into a second."""
 
@@ -89,7 +104,8 @@ class Pace:
         count = max(1000, round(part * self.clock.left * self.moves_per_second))
         started = time.monotonic()
         yield count
-        self.moves_per_second = count / max(time.monotonic() - started, 1e-3)
+        measured = count / max(time.monotonic() - started, 1e-3)
+        self.moves_per_second = min(measured, FASTER * self.moves_per_second)  # a round may end before its moves do
 
 
 @dataclass(frozen=True)
@@ -131,6 +147,7 @@ class Annealing:
         self._prices = [PRICE * 3.0**k for k in range(self.threads)]
         self._pool = ThreadPoolExecutor(self.threads)
         self._round = 0
+        self._wins = [0] * len(HOTTEST)
 
     def moves_per_second(self, start: Sequence[int], budget: int) -> float:
         """The speed of one annealer, with the others beside it."""
@@ -140,32 +157,47 @@ class Annealing:
 
     def round(self, start: Sequence[int], budget: int, count: int) -> tuple[int, ...]:
         """One round of ``count`` moves in each annealer; the best schedule of all, ``start`` among them."""
-        hot = [HOTTEST[(self._round + k) % len(HOTTEST)] for k in range(self.threads)]
+        ladders = [self._ladder(k) for k in range(self.threads)]
+        hot = [HOTTEST[i][(self._round + k) % len(HOTTEST[i])] for k, i in enumerate(ladders)]
         plans = [
             Moves(count, *self._heat(h, price), kinds=self._kinds(True))
             for h, price in zip(hot, self._prices, strict=True)
         ]
-        self._round += 1
         jobs = [
             self._pool.submit(self._anneal, a, start, budget, p) for a, p in zip(self._annealers, plans, strict=True)
         ]
         found = [job.result() for job in jobs]
         for k, (_, excess) in enumerate(found):
             self._prices[k] *= CHEAPER if not excess else DEARER
-        return best_of(self.graph, budget, [start, *(sequence for sequence, _ in found)])
+        best = best_of(self.graph, budget, [sequence for sequence, _ in found])
+        if self._round < TRIED:
+            self._wins[next(i for i, (sequence, _) in zip(ladders, found, strict=True) if tuple(sequence) == best)] += 1
+        self._round += 1
+        return best_of(self.graph, budget, [start, best])
 
-    def lowest_peak(self, start: Sequence[int], budget: int, count: int) -> tuple[int, ...]:
-        """Reorders ``start``, without repetitions, until it is within ``budget`` or ``count`` moves are made."""
-        best, step, per_run = tuple(start), 0.25, max(count // 12, 1000)
-        peak, floor = simulate(self.graph, best).peak, self.graph.structural_bound
-        while count > 0 and peak > max(budget, floor) and step * (peak - floor) >= 1:
-            target = max(budget, math.floor(peak - step * (peak - floor)))
-            moves = Moves(min(per_run, count), *self._heat(0.3, 1.0), kinds=self._kinds(False), stop_within=True)
+    def _ladder(self, k: int) -> int:
+        """The ladder of temperatures of the k-th annealer; a single annealer tries them in turn."""
+        if self._round < TRIED or self.threads == 1:
+            return (k + self._round * (self.threads == 1)) % len(HOTTEST)
+        return self._wins.index(max(self._wins))
+
+    def lowest_peak(self, start: Sequence[int], budget: int, count: int, floor: int) -> tuple[int, ...]:
+        """Reorders ``start``, without repetitions, until it is within ``budget`` or ``count`` moves are made.
+
+        Each run aims a step below the last peak; ``floor`` is what no order undercuts. Steps grow where they are taken
+        and shrink where not, and begin anew when they are too small to count.
+        """
+        best, step, per_run = tuple(start), FIRST_STEP, max(count // RUNS_OF_AN_ORDER, 1000)
+        peak = simulate(self.graph, best).peak
+        while count > 0 and peak > max(budget, floor):
+            target = max(budget, floor, math.floor(peak - max(1, step * (peak - floor))))
+            moves = Moves(min(per_run, count), *self._heat(ORDER_HEAT, 1.0), kinds=self._kinds(False), stop_within=True)
             found = self._all(best, target, moves)
             count -= moves.count
             candidate = best_of(self.graph, target, [best, *found])
             reached = simulate(self.graph, candidate).peak
-            step = step if reached <= target else step / 2
+            step = step * 1.5 if reached <= target else step / 2
+            step = min(step, 0.5) if step >= LEAST_STEP else FIRST_STEP
             best, peak = (candidate, reached) if reached < peak else (best, peak)
         return best
 

@@ -64,13 +64,17 @@ def schedule_of(
     budget: int | None,
     sequence: Sequence[int],
     *,
+    lowest_peak: int,
     lower_bound: int,
     exhausted: bool,
     seconds: float,
 ) -> Schedule:
-    """A schedule as the simulator sees it; ``exhausted`` says that the solver proved there is nothing better."""
+    """A schedule as the simulator sees it; ``exhausted`` says that the solver proved there is nothing better.
+
+    ``lowest_peak`` is what no schedule of the mode undercuts.
+    """
     seen = simulate(graph, sequence)
-    limit = graph.structural_bound if budget is None else budget
+    limit = lowest_peak if budget is None else budget
     status: Status
     if seen.peak <= limit:
         status = "optimal" if exhausted or lower_bound >= seen.duration else "feasible"
@@ -78,7 +82,7 @@ def schedule_of(
     elif budget is None:
         status = "feasible"
     else:
-        status = "infeasible" if exhausted or graph.structural_bound > limit else "unknown"
+        status = "infeasible" if exhausted or lowest_peak > limit else "unknown"
     return Schedule(graph, budget, tuple(sequence), seen.peak, seen.duration, lower_bound, status, seconds)
 
 

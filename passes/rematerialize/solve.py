@@ -8,10 +8,12 @@ from typing import Final, Literal, TypeAlias
 
 from tpopt.errors import UsageError
 from tpopt.passes.rematerialize.annealing import PARTS, Annealing, Clock, Pace, best_of
+from tpopt.passes.rematerialize.bounds import free_bound, order_bound
 from tpopt.passes.rematerialize.fixed_order import MOST_REPETITIONS, gap_bound, repetitions, solve_fixed
 from tpopt.passes.rematerialize.graph import ComputationGraph
 from tpopt.passes.rematerialize.moccasin import moccasin
 from tpopt.passes.rematerialize.orders import orders
+from tpopt.passes.rematerialize.pebbling import reach
 from tpopt.passes.rematerialize.schedule import Progress, Schedule, schedule_of
 from tpopt.passes.rematerialize.simulate import simulate
 from tpopt.protocols import AnnealerFactory
@@ -23,7 +25,7 @@ Mode: TypeAlias = Literal["free", "fixed", "order", "moccasin"]
 """
 BOUND_PART: Final = 0.1
 PROOF_PART: Final = 0.5
-"""Parts of the time for the bound of a fixed order, and for its proof where the graph is small."""
+"""Parts of the time for the bound on time, and for the proof of a fixed order where the graph is small."""
 LONGEST: Final = 2
 """Steps for each node that a schedule may have from which annealing goes on: annealers hold that many, and moves."""
 INPUT_ORDER_PART: Final = 0.25
@@ -57,9 +59,9 @@ def rematerialize(
 ) -> Schedule:
     """The fastest schedule that keeps ``budget`` bytes, or that of the lowest peak where none is found.
 
-    Orders without repetitions come first, then annealing in rounds, then (for a fixed order) the constraint program,
-    whose bound also says how far from optimal the answer can be. The result is what the simulator says of it. Ctrl-C
-    ends the search with the best schedule so far.
+    Orders without repetitions come first, then a bound that says how far from optimal the answer can be, then annealing
+    in rounds and (for a fixed order) the constraint program. The result is what the simulator says of it. Ctrl-C ends
+    the search with the best schedule so far.
 
     Args:
         graph: what to compute.
@@ -74,9 +76,11 @@ def rematerialize(
     search = search or Search()
     if budget is None and search.mode != "order":
         raise UsageError("budget is None: only the mode 'order' looks for the lowest peak")
+    lowest = order_bound(graph) if search.mode == "order" else graph.structural_bound
     run = _Run(
         graph,
-        graph.structural_bound if budget is None else budget,
+        lowest if budget is None else budget,
+        lowest,
         search,
         Clock(search.seconds, search.moves),
         annealer,
@@ -90,7 +94,13 @@ def rematerialize(
         run.tell("interrupted", 1.0)
     run.keep(run.waiting)
     return schedule_of(
-        graph, budget, run.best, lower_bound=run.lower_bound, exhausted=run.exhausted, seconds=run.clock.elapsed
+        graph,
+        budget,
+        run.best,
+        lowest_peak=lowest,
+        lower_bound=run.lower_bound,
+        exhausted=run.exhausted,
+        seconds=run.clock.elapsed,
     )
 
 
@@ -100,6 +110,8 @@ def _silent(stage: str, part: float) -> None:
 
 RESTARTS: Final = 8
 """Searches from other starts, where the first ends above the budget."""
+SMALL: Final = 16
+"""Nodes up to which other starts are tried in any case."""
 
 
 @dataclass
@@ -108,6 +120,8 @@ class _Run:
 
     graph: ComputationGraph
     budget: int
+    lowest_peak: int
+    """Bytes that no schedule of the mode undercuts."""
     search: Search
     clock: Clock
     factory: AnnealerFactory | None
@@ -126,8 +140,8 @@ class _Run:
         """Whether there is nothing left to find."""
         seen = simulate(self.graph, self.best)
         within = seen.peak <= self.budget and seen.duration <= self.lower_bound
-        lowest = max(self.budget, self.graph.structural_bound)
-        return self.exhausted or within or (self.budget < self.graph.structural_bound and seen.peak <= lowest)
+        lowest = max(self.budget, self.lowest_peak)
+        return self.exhausted or within or (self.budget < self.lowest_peak and seen.peak <= lowest)
 
     def tell(self, stage: str, part: float) -> None:
         """Reports progress."""
@@ -159,19 +173,26 @@ class _Run:
         self.keep([found] if found is not None else [])
 
     def bound(self) -> None:
-        """A bound from below, where the order is fixed; a budget below the structural bound is infeasible anyway."""
-        if self.graph.structural_bound > self.budget:
-            self.exhausted = self.search.mode != "order"
+        """A bound from below on the time, or the proof that nothing fits."""
+        if self.search.mode == "order":
             return
-        if self.search.mode == "fixed":
-            self.tell("bounding", 0.0)
-            found = gap_bound(
-                self.graph,
-                self.budget,
-                BOUND_PART * self.search.seconds,
-                deterministic=self.search.moves is not None,
-            )
-            self.lower_bound, self.exhausted = found.bound, found.infeasible
+        if self.lowest_peak > self.budget:
+            self.exhausted = True
+            return
+        self.tell("bounding", 0.0)
+        method = gap_bound if self.search.mode == "fixed" else free_bound
+        seconds, counted = BOUND_PART * self.search.seconds, self.search.moves is not None
+        found = method(self.graph, self.budget, seconds, deterministic=counted)
+        self.lower_bound, self.exhausted = found.bound, found.infeasible
+        if not self.exhausted and simulate(self.graph, self.best).peak > self.budget:
+            self.reach()
+
+    def reach(self) -> None:
+        """Any schedule that fits, however slow, or the proof that there is none."""
+        found = reach(self.graph, self.budget)
+        self.exhausted = found.infeasible
+        if found.sequence is not None and self.search.mode == "free":
+            self.waiting.append(found.sequence)
 
     def search_all(self) -> None:
         """Annealing until the moves or the time are used up; after its first round, the proof where one is in reach."""
@@ -202,11 +223,15 @@ class _Run:
             self._again(self.search.moves)
 
     def _again(self, moves: int) -> None:
-        """As many moves from other starts, where the first found nothing that fits: the way in may be narrow."""
+        """As many moves from other starts, where the first found nothing that fits: the way in may be narrow.
+
+        So may be the way to the optimum of a small graph, whose schedules differ in every step.
+        """
         assert self.factory is not None
         starts = [self.graph.order, *orders(self.graph, self.search.seed)]
         for k, first in enumerate(starts[:RESTARTS]):
-            if simulate(self.graph, self.best).peak <= self.budget:
+            within = simulate(self.graph, self.best).peak <= self.budget
+            if self.finished or (within and len(self.graph) > SMALL):
                 return
             found, seed = first, self.search.seed + k + 1
             annealing = Annealing(self.graph, self.factory, seed=seed, threads=self.search.threads)
@@ -220,12 +245,13 @@ class _Run:
     def _order_rounds(self, annealing: Annealing, pace: Pace, part: float) -> None:
         """An order without repetitions: it costs nothing, and it is a good start where it does not suffice."""
         lowest = min(orders(self.graph, self.search.seed), key=lambda s: simulate(self.graph, s).peak)
-        for share in (0.25, 0.75):
+        floor = self.lowest_peak if self.search.mode == "order" else order_bound(self.graph)
+        for share in (0.25, 0.75, 0.95) if self.search.mode == "order" else (0.25, 0.75):
             if self.finished:
                 return
             self.tell("annealing the order", self.clock.part)
             with pace.round(part * share) as count:
-                lowest = annealing.lowest_peak(lowest, self.budget, count)
+                lowest = annealing.lowest_peak(lowest, self.budget, count, floor)
             self.keep([lowest])
 
     def input_order(self) -> None:

@@ -33,7 +33,7 @@ def test_twenty_layered_graphs_keep_their_budgets(part: float):
     for seed in range(20):
         graph = layered_graph((100, 250, 500, 1000, 2000)[seed % 5], seed)
         budget = budget_in_bytes(graph, part)
-        found = rematerialize(graph, budget, Search(seconds=10), annealer=NativeAnnealer)
+        found = rematerialize(graph, budget, Search(seconds=30), annealer=NativeAnnealer)
         met += found.status in {"optimal", "feasible", "infeasible"}
         assert found.status != "optimal" or simulate(graph, found.sequence).peak <= budget
     assert met >= 19

@@ -3,12 +3,20 @@ from __future__ import annotations
 import time
 
 import pytest
-from support.schedules import training_chain
+from support.schedules import training_blocks, training_chain
 
 from tpopt.backend.native.annealer import NativeAnnealer
 from tpopt.errors import UsageError
-from tpopt.passes.rematerialize import ComputationGraph, Mode, Schedule, Search, rematerialize, simulate
-from tpopt.passes.rematerialize.annealing import Scaled
+from tpopt.passes.rematerialize import (
+    ComputationGraph,
+    Mode,
+    Schedule,
+    Search,
+    budget_in_bytes,
+    rematerialize,
+    simulate,
+)
+from tpopt.passes.rematerialize.annealing import Clock, Pace, Scaled
 from tpopt.protocols import Annealer, Moves
 
 CHAIN = training_chain(16)
@@ -112,6 +120,16 @@ def test_the_native_annealer_is_an_annealer():
     assert isinstance(NativeAnnealer(Scaled.of(CHAIN).arrays, keep_first=False, seed=0), Annealer)
 
 
+@pytest.mark.acceptance
+@pytest.mark.parametrize(("part", "within"), [(0.5, 2.0), (0.1, 2.0)])
+def test_ten_thousand_nodes_of_repeated_blocks_are_near_their_bound(part: float, within: float):
+    graph = training_blocks(450)
+    budget = budget_in_bytes(graph, part)
+    found = rematerialize(graph, budget, Search(seconds=60), annealer=NativeAnnealer)
+    assert (len(graph), found.peak <= budget) == (9901, True)
+    assert found.extra_time_percent - found.lower_bound_percent < within
+
+
 @pytest.mark.serial
 def test_the_annealer_makes_half_a_million_moves_a_second():
     annealer = NativeAnnealer(Scaled.of(training_chain(500)).arrays, keep_first=False, seed=0)
@@ -119,3 +137,10 @@ def test_the_annealer_makes_half_a_million_moves_a_second():
     started = time.perf_counter()
     annealer.run(Moves(500_000, 0.5, 0.005, 0.3, (1, 0.3, 0.15, 0.1, 0.1)))
     assert time.perf_counter() - started < 1.0
+
+
+def test_a_round_that_ends_early_says_little_of_the_speed():
+    pace = Pace(Clock(10.0), moves_per_second=1000)
+    with pace.round(1.0) as count:
+        assert count > 5000
+    assert pace.moves_per_second == 2000
