@@ -34,6 +34,10 @@ HOTTEST: Final = ((150.0, 30.0), (0.5, 0.2, 0.05, 1.0, 0.02, 0.5))
 Where live ranges are long, a move changes the price of what lies above the budget by a hundred mean durations, and only
 heat of that size leaves a bad order: layered graphs of 1,000 nodes. Chains want repetitions alone, and little heat.
 """
+WARM: Final = 1
+SMALL: Final = 16
+LARGE: Final = 500
+"""Nodes up to which, and from which, it is tried whether a hot start is better."""
 TRIED: Final = 3
 """Rounds in which some annealers are hot and some warm; afterwards all are what won more of them."""
 PRICE: Final = 0.3
@@ -176,7 +180,12 @@ class Annealing:
         return best_of(self.graph, budget, [start, best])
 
     def _ladder(self, k: int) -> int:
-        """The ladder of temperatures of the k-th annealer; a single annealer tries them in turn."""
+        """The ladder of temperatures of the k-th annealer; a single annealer tries them in turn.
+
+        Graphs in between are annealed warm: their rounds are few, and better spent there.
+        """
+        if SMALL < len(self.graph) < LARGE:
+            return WARM
         if self._round < TRIED or self.threads == 1:
             return (k + self._round * (self.threads == 1)) % len(HOTTEST)
         return self._wins.index(max(self._wins))
