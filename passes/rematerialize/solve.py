@@ -13,7 +13,7 @@ from tpopt.passes.rematerialize.fixed_order import MOST_REPETITIONS, gap_bound, 
 from tpopt.passes.rematerialize.graph import ComputationGraph
 from tpopt.passes.rematerialize.moccasin import moccasin
 from tpopt.passes.rematerialize.orders import orders
-from tpopt.passes.rematerialize.pebbling import reach
+from tpopt.passes.rematerialize.pebbling import MOST_TRIALS, reach
 from tpopt.passes.rematerialize.schedule import Progress, Schedule, schedule_of
 from tpopt.passes.rematerialize.simulate import simulate
 from tpopt.protocols import AnnealerFactory
@@ -26,6 +26,8 @@ Mode: TypeAlias = Literal["free", "fixed", "order", "moccasin"]
 BOUND_PART: Final = 0.1
 PROOF_PART: Final = 0.5
 """Parts of the time for the bound on time, and for the proof of a fixed order where the graph is small."""
+TRIALS_A_SECOND: Final = 10_000
+"""Of the search for any schedule that fits, for each second of the whole: about a tenth of the time."""
 LONGEST: Final = 2
 """Steps for each node that a schedule may have from which annealing goes on: annealers hold that many, and moves."""
 INPUT_ORDER_PART: Final = 0.25
@@ -189,7 +191,10 @@ class _Run:
 
     def reach(self) -> None:
         """Any schedule that fits, however slow, or the proof that there is none."""
-        found = reach(self.graph, self.budget)
+        timed = round(TRIALS_A_SECOND * self.search.seconds)
+        found = reach(
+            self.graph, self.budget, MOST_TRIALS if self.search.moves is not None else min(MOST_TRIALS, timed)
+        )
         self.exhausted = found.infeasible
         if found.sequence is not None and self.search.mode == "free":
             self.waiting.append(found.sequence)

@@ -103,8 +103,8 @@ def test_a_lower_budget_computes_more_again():
         step(case, run)
         repeated.append(reports[0].extra_time_percent)
         torch._dynamo.reset()
+    assert repeated == sorted(repeated)
     assert repeated[0] == 0.0 < repeated[-1]
-    assert repeated[1] <= repeated[2] + 1.0  # percent: each compilation measures the times of operators anew
 
 
 def test_a_budget_that_cannot_be_kept_says_what_can():
