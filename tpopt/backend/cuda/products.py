@@ -7,18 +7,19 @@ Linear Algebra", SC 2008.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import ceil, prod
 from typing import Final
 
 from tpopt.backend.cuda.device import Device
 from tpopt.backend.cuda.plan import BlockProduct
 from tpopt.backend.generated.access import Access
+from tpopt.backend.generated.factors import only_reduction, two_factors
 from tpopt.backend.generated.plan import Nest, Work
 from tpopt.backend.generated.sizes import extent
-from tpopt.ir import Apply, Iter, Read, Reduce, Scalar, Select
-from tpopt.ir.interpret.terms import iters_of, shared
-from tpopt.ir.walk import own_indices, postorder
+from tpopt.ir import DType, Iter, Read, Reduce, Scalar, Select
+from tpopt.ir.walk import postorder
+from tpopt.rewrite.stages import free_iters
 
 LEAST_SIDE: Final = 16
 """Rows and columns below which most of a block would have nothing to do."""
@@ -35,11 +36,11 @@ def block_product(work: Work, device: Device, strides: Mapping[str, tuple[int, .
     if total is None:
         return None
     access = Access(work, strides)
-    factors = _factors(total, work, access)
+    factors = two_factors(total, work.loops, access)
     if factors is None:
         return None
     left, right = factors
-    of_left, of_right = _free(left), _free(right)
+    of_left, of_right = (frozenset(free_iters(f)) for f in factors)
     rows = _fastest_last([i for i in work.loops if i in of_left and i not in of_right], left, access)
     columns = _fastest_last([i for i in work.loops if i in of_right and i not in of_left], right, access)
     batch = tuple(i for i in work.loops if i in of_left and i in of_right)
@@ -60,49 +61,14 @@ def block_product(work: Work, device: Device, strides: Mapping[str, tuple[int, .
 
 
 def _total(work: Work) -> Reduce | None:
-    """The one sum of a work, if it is of float32 numbers and there is one case and one result."""
-    found = list(dict.fromkeys(shared(t) for t in postorder(*work.bodies) if isinstance(t, Reduce)))
-    if len(found) != 1 or len(work.outs) != 1 or len(work.cases) != 1:
+    """The one sum of a work, if it is of floats, no guard is around it, and there is one case and one result."""
+    total = only_reduction(work.bodies)
+    if total is None or len(work.outs) != 1 or len(work.cases) != 1:
         return None
-    (total,) = found
-    if total.monoid != "sum" or len(total.bodies) != 1 or total.bodies[0].dtype.value not in ("f32", "f64"):
+    if total.monoid != "sum" or total.dtype not in (DType.F32, DType.F64):
         return None
     guarded = (t for t in postorder(*work.bodies) if isinstance(t, Select))
-    if any(isinstance(t, Reduce) for s in (*total.bodies, *guarded) for t in postorder(s)):
-        return None
-    return total
-
-
-def _factors(total: Reduce, work: Work, access: Access) -> tuple[Scalar, Scalar] | None:
-    """Two factors of the terms: the right one has the loop along which results lie side by side, if any has."""
-    pending, terms = [total.bodies[0]], list[Scalar]()
-    while pending:
-        term = pending.pop()
-        if isinstance(term, Apply) and term.function == "mul":
-            pending += term.args
-        else:
-            terms.append(term)
-    last = next((i for i in work.loops if access.out_step(i) == 1), None)
-    loops = set(work.loops)
-    right = [t for t in terms if last is not None and last in _free(t)]
-    left = [t for t in terms if t not in right]
-    if not left or not right:
-        return None
-    own = [set().union(*(_free(t) & loops for t in side)) for side in (left, right)]
-    if not own[0] - own[1] or not own[1] - own[0]:
-        return None
-    return _product(left), _product(right)
-
-
-def _product(factors: Sequence[Scalar]) -> Scalar:
-    made = factors[0]
-    for factor in factors[1:]:
-        made = Apply("mul", (made, factor))
-    return made
-
-
-def _free(term: Scalar) -> frozenset[Iter]:
-    return frozenset(i for t in postorder(term) for i in iters_of(own_indices(t)))
+    return None if any(isinstance(t, Reduce) for s in guarded for t in postorder(s)) else total
 
 
 def _fastest_last(loops: list[Iter], factor: Scalar, access: Access) -> tuple[Iter, ...]:

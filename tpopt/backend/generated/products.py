@@ -16,17 +16,19 @@ from math import ceil, prod
 from typing import Final
 
 from tpopt.backend.generated.access import Access
+from tpopt.backend.generated.factors import only_reduction, two_factors
 from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.parts import TILE, Products, Side, is_bf16
 from tpopt.backend.generated.plan import Work
 from tpopt.backend.generated.sizes import extent
 from tpopt.errors import KernelUnsupported
-from tpopt.ir import Apply, Cast, Compute, Index, Iter, Lookup, Read, Reduce, Scalar, index
+from tpopt.ir import Cast, Compute, Index, Iter, Lookup, Read, Reduce, Scalar, index
 from tpopt.ir.bounds import interval
 from tpopt.ir.dtypes import DType
 from tpopt.ir.index import Atom, IndexLike, walk_atoms
-from tpopt.ir.interpret.terms import iters_of, shared
+from tpopt.ir.interpret.terms import iters_of
 from tpopt.ir.walk import own_indices, postorder, substitute_iters
+from tpopt.rewrite.stages import free_iters
 
 MOST_SCRATCH: Final = 64 << 20
 """Bytes of one factor's parts, where they are made anew with each call."""
@@ -44,7 +46,10 @@ def on_matrix_unit(
         raise KernelUnsupported("this processor has no matrix unit")
     total = _total(stage)
     access = Access(Work.of(stage), strides)
-    left, right = _factors(total, stage, access)
+    factors = two_factors(total, stage.loops, access)
+    if factors is None:
+        raise KernelUnsupported("not a sum of products of two factors")
+    left, right = factors
     rows, columns = (_own(stage, a, b) for a, b in ((left, right), (right, left)))
     if not rows or not columns or any(i not in _free(left) | _free(right) for i in stage.loops):
         raise KernelUnsupported("no loops of its own for each of two factors")
@@ -72,43 +77,16 @@ def on_matrix_unit(
 
 def _total(stage: Compute) -> Reduce:
     """The one sum of a stage."""
-    found = list(dict.fromkeys(shared(t) for t in postorder(*stage.bodies) if isinstance(t, Reduce)))
-    if len(found) != 1 or len(stage.outs) != 1:
+    total = only_reduction(stage.bodies)
+    if total is None or len(stage.outs) != 1:
         raise KernelUnsupported("not one sum with one result")
-    (total,) = found
-    if total.monoid != "sum" or len(total.bodies) != 1 or total.bodies[0].dtype is not DType.F32:
+    if total.monoid != "sum" or total.bodies[0].dtype is not DType.F32:
         raise KernelUnsupported("not a sum of float32 numbers")
     return total
 
 
-def _factors(total: Reduce, stage: Compute, access: Access) -> tuple[Scalar, Scalar]:
-    """Two factors of the terms of a sum: the right one has the loop along which results lie side by side."""
-    last = next((i for i in stage.loops if access.out_step(i) == 1), None)
-    pending, right, left = [total.bodies[0]], list[Scalar](), list[Scalar]()
-    while pending:
-        term = pending.pop()
-        if isinstance(term, Apply) and term.function == "mul":
-            pending += term.args
-        else:
-            (right if last is not None and last in _free(term) else left).append(term)
-    if not left or not right:
-        raise KernelUnsupported("not a sum of products of two factors")
-    return _product(left), _product(right)
-
-
-def _product(factors: Sequence[Scalar]) -> Scalar:
-    made = factors[0]
-    for factor in factors[1:]:
-        made = Apply("mul", (made, factor))
-    return made
-
-
 def _free(term: Scalar) -> frozenset[Iter]:
-    """Iterators of a term that has no sums inside."""
-    terms = postorder(term)
-    if any(isinstance(t, Reduce) for t in terms):
-        raise KernelUnsupported("a sum inside a sum")
-    return frozenset(i for t in terms for i in iters_of(own_indices(t)))
+    return frozenset(free_iters(term))
 
 
 def _own(stage: Compute, factor: Scalar, other: Scalar) -> tuple[Iter, ...]:

@@ -13,7 +13,8 @@ from tpopt.backend.generated.access import lane_step
 from tpopt.backend.generated.parts import LINE, TERMS, TILE, Side
 from tpopt.backend.generated.plan import Sweep, dense_strides
 from tpopt.backend.generated.sizes import extent
-from tpopt.backend.tvm.code import Code, Expr, Number, literal, minimum, scalar, splat, store
+from tpopt.backend.tvm.code import Code, Expr, Number, literal, minimum, splat, store
+from tpopt.backend.tvm.joined import apart
 from tpopt.backend.tvm.operands import tail_mask
 from tpopt.backend.tvm.places import Line
 from tpopt.backend.tvm.tiles import Tile
@@ -97,12 +98,10 @@ class _Cutter:
         counts = [extent(i) for i in axes]
         large = prod(map(extent, side.axes)) * extent(self._depth) >= LARGE and prod(counts) > 1
         row = self._row if side.left else self._pairs
-        with self._code.loop("t", prod(counts), parallel=large and not within) as start:
-            flat: Number = start
+        with self._code.loop("t", prod(counts), parallel=large and not within) as flat:
             lines = {i: around[i] for i in within}
             base: Number = 0
-            for axis, count in reversed(list(zip(axes, counts, strict=True))):
-                number, flat = split(self._code, flat, count)
+            for axis, number in zip(axes, apart(self._code, flat, counts), strict=True):
                 lines[axis] = Line.of(number)
                 base = base + number * strides[axis]
             row(lines, named(self._code, base))
@@ -181,16 +180,6 @@ def parts_of(code: Code, value: Expr, count: int) -> list[Expr]:
 def upper(bits: Expr) -> Expr:
     """The upper halves of words, as the lower ones."""
     return tirx.shift_right(bits, literal(16, "uint32", LANES))
-
-
-def split(code: Code, flat: Number, count: int) -> tuple[Number, Number]:
-    """A number of a joined loop as that of its inner loop, which runs ``count`` times, and of the rest."""
-    if isinstance(flat, int):
-        return flat % count, flat // count
-    if count == 1:
-        return 0, flat
-    quotient = code.bind(tirx.Div(flat, scalar(count)))
-    return code.bind(flat - quotient * scalar(count)), quotient
 
 
 def clamped(code: Code, number: Number, span: int, size: int) -> Number:

@@ -13,8 +13,9 @@ from tpopt.backend.generated.blocks import the_sum, tiles
 from tpopt.backend.generated.interior import Interior, interior
 from tpopt.backend.generated.plan import BLOCK, KernelPlan, Nest, Pack, Sweep, dense_strides
 from tpopt.backend.generated.sizes import extent, shape
-from tpopt.backend.tvm.code import INDEX, Code, Expr, Number, literal, load, minimum, scalar, store
+from tpopt.backend.tvm.code import Code, Expr, Number, literal, load, minimum, scalar, store
 from tpopt.backend.tvm.elements import STORED
+from tpopt.backend.tvm.joined import apart
 from tpopt.backend.tvm.operands import Operand, tail_mask
 from tpopt.backend.tvm.places import Line, Place, vector
 from tpopt.backend.tvm.results import write
@@ -107,19 +108,7 @@ class Writer:
     def _fused(self, trips: Mapping[Iter, int], *, parallel: bool) -> Iterator[dict[Iter, Number]]:
         """Numbers of several loops that run as one, outermost first, each so often."""
         with self.code.loop("t", prod(trips.values()), parallel=parallel) as flat:
-            numbers: dict[Iter, Number] = {}
-            rest = flat
-            for iterator, count in reversed(list(trips.items())):
-                numbers[iterator], rest = self._split(rest, count)
-            yield numbers
-
-    def _split(self, flat: Number, count: int) -> tuple[Number, Number]:
-        if isinstance(flat, int):
-            return flat % count, flat // count
-        if count == 1:
-            return 0, flat
-        quotient = self.code.bind(tirx.Div(flat, tirx.const(count, INDEX)))
-        return self.code.bind(flat - quotient * tirx.const(count, INDEX)), quotient
+            yield dict(zip(trips, apart(self.code, flat, list(trips.values())), strict=True))
 
     def _nest(self, nest: Nest, lines: Mapping[Iter, Line]) -> None:
         """One stage's own loops."""

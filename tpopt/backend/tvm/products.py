@@ -14,8 +14,9 @@ from tpopt.backend.generated.parts import TERMS, TILE, Products, Side
 from tpopt.backend.generated.plan import KernelPlan, Nest, Sweep, Work
 from tpopt.backend.generated.sizes import extent
 from tpopt.backend.tvm.code import Code, Expr, Number, differ, literal, load, minimum, splat, store
-from tpopt.backend.tvm.cutting import LANES, UPPER, Memory, clamped, cut, named, split
+from tpopt.backend.tvm.cutting import LANES, UPPER, Memory, clamped, cut, named
 from tpopt.backend.tvm.elements import widened
+from tpopt.backend.tvm.joined import apart
 from tpopt.backend.tvm.operands import Operand
 from tpopt.backend.tvm.places import Indices, Line, Place, Where
 from tpopt.backend.tvm.tile_unit import TILES, TileUnit
@@ -112,9 +113,7 @@ class ProductWriter:
             with ExitStack() as inner:
                 start = task * each
                 here = inner.enter_context(code.loop("t", minimum(each, total - start) if total % each else each))
-                flat = named(code, start + here)
-                for loop, count in reversed(list(zip(leading, counts, strict=True))):
-                    numbers[loop], flat = split(code, flat, count)
+                numbers.update(zip(leading, apart(code, named(code, start + here), counts), strict=True))
                 for loop in products.order[products.parallel :]:
                     if factors is None and loop not in products.within:
                         factors = self._factors({i: Line.of(numbers[i]) for i in products.within})

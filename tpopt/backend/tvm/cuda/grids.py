@@ -13,12 +13,13 @@ from tpopt.backend.cuda.plan import GridPlan, Spread
 from tpopt.backend.generated.plan import dense_strides
 from tpopt.backend.generated.sizes import extent, shape
 from tpopt.backend.tvm.code import Code, Expr, Number, minimum, scalar
-from tpopt.backend.tvm.cuda.positions import positions, split
+from tpopt.backend.tvm.cuda.positions import positions
 from tpopt.backend.tvm.cuda.products import BlockWriter
 from tpopt.backend.tvm.cuda.team import ThreadEvaluator
 from tpopt.backend.tvm.cuda.threads import Threads
 from tpopt.backend.tvm.cuda.turns import write_turned
 from tpopt.backend.tvm.elements import STORED
+from tpopt.backend.tvm.joined import split
 from tpopt.backend.tvm.operands import Operand, both
 from tpopt.backend.tvm.places import Line
 from tpopt.backend.tvm.results import write

@@ -11,10 +11,11 @@ from tvm import tirx
 from tpopt.backend.cuda.plan import BlockProduct, Spread
 from tpopt.backend.generated.sizes import extent
 from tpopt.backend.tvm.code import INDEX, Expr, Number, literal, load, minimum, scalar, store
-from tpopt.backend.tvm.cuda.positions import positions, split
+from tpopt.backend.tvm.cuda.positions import positions
 from tpopt.backend.tvm.cuda.team import ThreadEvaluator
 from tpopt.backend.tvm.cuda.threads import Threads
 from tpopt.backend.tvm.elements import COMPUTED
+from tpopt.backend.tvm.joined import split
 from tpopt.backend.tvm.operands import Operand, both
 from tpopt.backend.tvm.places import Line
 from tpopt.backend.tvm.results import write

@@ -10,7 +10,7 @@ from tvm.ir import Range
 
 from tpopt.backend.cuda.device import WARP
 from tpopt.backend.tvm.code import INDEX, Code, Expr, Number, element_of, literal, load, scalar, store
-from tpopt.backend.tvm.cuda.positions import split
+from tpopt.backend.tvm.joined import split
 
 _EVERY_LANE: Final = 0xFFFFFFFF
 
