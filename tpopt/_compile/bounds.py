@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def original_bytes(attempt: Attempt) -> int:
-    """Bytes of the model's own weights and buffers."""
+    """Bytes of the model's own weights and buffers; tied weights count once."""
     assert attempt.traced is not None
-    return sum(_bytes(t) for t in attempt.traced.weights.values())
+    views = {(t.data_ptr(), t.dtype, t.shape, t.stride()): t for t in attempt.traced.weights.values()}
+    return sum(_bytes(t) for t in views.values())
 
 
 def weights_limit(attempt: Attempt) -> float | None:

@@ -13,7 +13,6 @@ from tpopt._compile.untouched import same_values
 from tpopt.backend.machine import synchronizer
 from tpopt.measure import Call, Stopwatch, Timings, interleave
 from tpopt.report import ResultRow
-from tpopt.runtime.eager import EagerCallable
 
 if TYPE_CHECKING:
     from tpopt._compile.attempt import Attempt, Built
@@ -35,13 +34,13 @@ SETTLE_S = 0.005
 def race(attempt: Attempt, built: Built) -> ResultRow:
     """``optimized`` when the whole 95 % interval of original time over plan time lies above 1.
 
+    The original is the user's model as it was called before, without the door that a compiled one is called through.
     Its rivals run too (the plan of original operators alone; beside an approximate plan the exact one, and those
     without one of its families): where one of them beats the chosen plan, it takes its place.
     """
-    eager = EagerCallable(attempt.model)
     budget = max(2.0, min(20.0, attempt.deadline - time.perf_counter()))
     runners = {"plan": built, **built.rivals}
-    contestants: dict[str, Call] = {"original": lambda: eager(*attempt.args, **attempt.kwargs)}
+    contestants: dict[str, Call] = {"original": lambda: attempt.model(*attempt.args, **attempt.kwargs)}
     for name, runner in runners.items():
         contestants[name] = lambda call=runner.callable: call(*attempt.args, **attempt.kwargs)  # type: ignore[misc]
     with torch.no_grad(), same_values(attempt, built.state):

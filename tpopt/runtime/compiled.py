@@ -76,7 +76,7 @@ class Specialization:
         guard: InputGuard,
     ) -> None:
         self.plan, self.binder, self.signature, self.states = plan, binder, signature, states
-        self.guard = guard
+        self.guard, self.updates = guard, bool(plan.program.aliases)
         self.threads = torch.get_num_threads() if guard.device.type == "cpu" else None
         self._probe = OutProbe()
         self._bound: OrderedDict[Hashable, Bound] = OrderedDict()
@@ -160,14 +160,14 @@ class PlanCallable:
         self._lock = threading.Lock()
         self._eager = EagerCallable(original)
         self._ready: dict[Hashable, Ready] = {}
+        self._last: tuple[Hashable, Ready | None] = None, None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Results like the model's. Raises :class:`GuardFailed` or :class:`UnsupportedInput` before anything runs."""
-        ready, tensors = self.ready(args, self._in_order(kwargs))
+        ready, tensors = self.ready(args, self._in_order(kwargs) if len(kwargs) > 1 else kwargs)
         if ready is None:
             return self._original(args, kwargs)
-        with inference():
-            results = self._execute(ready.chosen, ready.executable, tensors)
+        results = self._updating(ready, tensors) if ready.chosen.updates else ready.executable(tensors)
         signature = ready.chosen.signature
         if signature.single:
             return results[0]
@@ -178,12 +178,11 @@ class PlanCallable:
 
         Raises as the call does, before anything runs.
         """
-        keyed = call_key(args, kwargs)
-        ready = self._ready.get(keyed[0]) if keyed is not None else None
-        tensors = keyed[1] if keyed is not None else []
+        key, tensors = call_key(args, kwargs)
+        last, ready = self._last
+        if key is None or key != last:
+            ready = self._ready.get(key) if key is not None else None
         leaves, spec = ([], None) if ready is not None else pytree.tree_flatten((args, kwargs))
-        if ready is None:
-            tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         if torch.is_grad_enabled():
             refuse_autograd(tensors)
         self._weights.check()
@@ -195,8 +194,8 @@ class PlanCallable:
                 return None, tensors
             chosen, sizes = found
             ready = Ready(chosen, sizes, chosen.bind(sizes, strides_of(tensors)))
-            if keyed is not None:
-                self._remember(keyed[0], ready)
+            if key is not None:
+                self._remember(key, ready)
         self._threads.check(ready.chosen.threads)
         return ready, tensors
 
@@ -217,8 +216,6 @@ class PlanCallable:
 
     def _in_order(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Keyword inputs in the order of the example, which is part of what export remembers."""
-        if len(kwargs) < 2:
-            return kwargs
         order = self.specializations[0].signature.keywords
         return {**{k: kwargs[k] for k in order if k in kwargs}, **kwargs}
 
@@ -227,17 +224,17 @@ class PlanCallable:
             if len(self._ready) >= MAX_BINDINGS:
                 self._ready.pop(next(iter(self._ready)))
             self._ready[key] = ready
+            self._last = key, ready
 
     def inputs(self, chosen: Specialization, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What an executable takes: the tensors of a call, and the buffers that the model updates."""
         return [*tensors, *(self._state.tensors[n] for n in chosen.states)]
 
-    def _execute(self, chosen: Specialization, executable: Bound, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-        program = chosen.plan.program
-        if not program.aliases:
-            return executable(tensors)
-        with self._state.lock:
-            results = executable(self.inputs(chosen, tensors))
+    def _updating(self, ready: Ready, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Runs a plan that updates buffers or inputs."""
+        program = ready.chosen.plan.program
+        with self._state.lock, inference():
+            results = ready.executable(self.inputs(ready.chosen, tensors))
             named = {**dict(zip((t.name for t in program.inputs), tensors, strict=False)), **self._state.tensors}
             for alias in program.aliases:
                 named[alias.target].copy_(results[alias.output])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
+from tpopt.runtime.arguments import tensors_of
 from tpopt.runtime.guards import refuse_autograd
 
 
@@ -18,17 +18,15 @@ class EagerCallable:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raises :class:`GuardFailed` when an input wants a gradient, as a compiled plan does."""
-        _refuse_gradients(args, kwargs)
+        if not torch.is_grad_enabled():
+            return self._model(*args, **kwargs)
+        refuse_autograd(tensors_of(args, kwargs))
         with torch.no_grad():
             return self._model(*args, **kwargs)
 
     def on(self, buffers: dict[str, torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The same on other buffers, whose new values replace them in ``buffers``; the model keeps its own."""
-        _refuse_gradients(args, kwargs)
+        if torch.is_grad_enabled():
+            refuse_autograd(tensors_of(args, kwargs))
         with torch.no_grad():
             return torch.func.functional_call(self._model, buffers, args, kwargs)
-
-
-def _refuse_gradients(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    leaves = pytree.tree_leaves((args, kwargs))
-    refuse_autograd([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])

