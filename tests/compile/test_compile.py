@@ -260,6 +260,21 @@ def test_an_interrupt_before_there_is_a_plan_gives_the_original(compiled, monkey
     assert made.report.result.status == "original"
 
 
+def test_a_defect_gives_the_original_a_warning_and_a_traceback_in_the_log(compiled, monkeypatch, caplog):
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError("sizes[0]")
+
+    monkeypatch.setattr(door, "build", fails)
+    model, x = Perceptron().eval(), torch.randn(4, 16)
+    with pytest.warns(
+        RuntimeWarning, match=r"ZeroDivisionError in test_compile.py, line \d+: sizes\[0\]; the original"
+    ):
+        made = compiled(model, x)
+    assert made.report.result.reason.startswith("a defect of tpopt: ZeroDivisionError")
+    assert torch.equal(made(x), model(x))
+    assert caplog.records[-1].exc_info is not None
+
+
 def test_an_interrupt_during_the_race_keeps_the_verified_plan(compiled, monkeypatch):
     monkeypatch.setattr(door, "race", interrupts)
     made = compiled(Perceptron().eval(), torch.randn(4, 16), gate=True)

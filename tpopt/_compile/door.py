@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,21 @@ from tpopt._compile.build import build, device_of
 from tpopt._compile.gate import race
 from tpopt._compile.record import report_of
 from tpopt._compile.untouched import same_random_numbers
-from tpopt.errors import InvalidProgram, UnsupportedInput, UnsupportedModel, UsageError, VerificationFailed
+from tpopt.errors import (
+    InvalidProgram,
+    TpoptError,
+    UnsupportedInput,
+    UnsupportedModel,
+    UsageError,
+    VerificationFailed,
+)
 from tpopt.log import record
 from tpopt.options import Options
 from tpopt.report import Report, ResultRow
 from tpopt.runtime.compiled import CompiledModel, Signature
 from tpopt.runtime.eager import EagerCallable
+
+_log = logging.getLogger("tpopt")
 
 
 def compile(  # noqa: A001 - the public name
@@ -99,11 +111,24 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
         if built is None:
             return ResultRow(status="original", reason="interrupted before a verified program was ready"), None
         result = ResultRow(status="optimized", reason="interrupted during the final race; the verified program is kept")
+    except TpoptError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a defect of ours must not cost the user the model
+        return ResultRow(status="original", reason=_defect(error)), None
     if result.status != "optimized":
         return result, None
     chosen = attempt.built or built
     chosen.specialization.binder.keep_only((s.stage for s in chosen.plan.steps), attempt.sizes)
     return result, chosen.callable
+
+
+def _defect(error: Exception) -> str:
+    """What to tell about an error that nobody raises on purpose: a warning, and its traceback in the log."""
+    at = traceback.extract_tb(error.__traceback__)[-1]
+    reason = f"a defect of tpopt: {type(error).__name__} in {Path(at.filename).name}, line {at.lineno}: {error}"
+    _log.error("the original model runs because of %s", reason, exc_info=error)
+    warnings.warn(f"{reason}; the original model runs. Please report it", RuntimeWarning, stacklevel=4)
+    return reason
 
 
 def _not_raced(attempt: Attempt, built: Built) -> ResultRow:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from graphlib import TopologicalSorter
 
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
 from tpopt.backend.plan import LAYOUT_SUFFIX
 from tpopt.backend.profile import LARGE_CONSTANTS, Profiler
 from tpopt.choose.candidate import Candidate, Candidates, Price, Refused, in_layout
+from tpopt.choose.competitors import competitors
 from tpopt.choose.levels import level
 from tpopt.choose.modelled import VIEW_US, ModelPrices
 from tpopt.errors import TpoptError
@@ -45,7 +45,7 @@ class Pricer:
             for candidate in found.admitted:
                 self.prices.setdefault(candidate.key, Price(self.model.price(candidate)))
             return self.prices
-        groups = _groups(found.admitted, found.wide)
+        groups = competitors(found.admitted, found.wide)
         for group, done in zip(groups, _last_needs(groups), strict=True):
             self._group(group, found)
             self.profiler.release(done)
@@ -146,33 +146,6 @@ def planned(candidate: Candidate) -> Opaque | Kernel:
     mapped = map_stage_tensors(stage, lambda t: target.get(t, t))
     assert isinstance(mapped, (Opaque, Kernel))
     return mapped
-
-
-def _groups(candidates: Sequence[Candidate], wide: Mapping[str, str]) -> list[list[Candidate]]:
-    """Competitors for the same first value; a group comes after those that make what one of its members needs."""
-    groups: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        groups.setdefault(_home(candidate, wide), []).append(candidate)
-    home = {name: name for name in groups}  # what a kernel makes besides its first value has a group of its own, mostly
-    for name, group in groups.items():
-        made = (v.name for c in group if _home(c, wide) != c.name for v in c.produces)
-        home.update({value: name for value in made if value not in home})
-    order: TopologicalSorter[str] = TopologicalSorter()
-    for name, group in groups.items():
-        before = dict.fromkeys(home[v.name] for c in group for v in c.needs if v.name in home)
-        order.add(name, *(b for b in before if b != name))
-    return [groups[name] for name in order.static_order()]
-
-
-def _home(candidate: Candidate, wide: Mapping[str, str]) -> str:
-    """What a candidate competes for: its first value.
-
-    One that widens a narrow value stands alone: others have computed the wide one before, and rounded it.
-    """
-    made = {v.name for v in candidate.produces}
-    if not made or any(wide.get(v.name) in made for v in candidate.needs):
-        return candidate.name
-    return candidate.produces[0].name
 
 
 def _last_needs(groups: Sequence[Sequence[Candidate]]) -> list[list[str]]:
