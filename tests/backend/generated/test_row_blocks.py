@@ -15,8 +15,8 @@ from tpopt.ir.to_torch import to_torch
 WIDE = Processor(vector_bytes=64, registers=32, threads=2)
 
 
-def attention(heads: int, queries: int, keys: int, width: int, scores: str = "") -> str:
-    """Softmax attention, with what ``scores`` adds to them."""
+def attention(heads: int, queries: int, keys: int, width: int, scores: str = "", v: str = "v[h,j,d]") -> str:
+    """Softmax attention, with what ``scores`` adds to them, on values that are read as ``v``."""
     rows, all_ = f"L[h:{heads},i:{queries}]", f"L[h:{heads},i:{queries},j:{keys}]"
     shape, out = f"f32[{heads},{queries},{keys}]", f"f32[{heads},{queries},{width}]"
     return "\n".join(
@@ -25,7 +25,7 @@ def attention(heads: int, queries: int, keys: int, width: int, scores: str = "")
             f"m: f32[{heads},{queries}] = {rows} max[j:{keys}]{{ s[h,i,j] }}",
             f"e: {shape} = {all_} exp(s[h,i,j] - m[h,i])",
             f"z: f32[{heads},{queries}] = {rows} sum[j:{keys}]{{ e[h,i,j] }}",
-            f"y: {out} = {rows[:-1]},d:{width}] sum[j:{keys}]{{ e[h,i,j] * v[h,j,d] }} / z[h,i]",
+            f"y: {out} = {rows[:-1]},d:{width}] sum[j:{keys}]{{ e[h,i,j] * {v} }} / z[h,i]",
         ]
     )
 
@@ -72,6 +72,17 @@ def test_queries_run_in_blocks_and_keys_are_turned_round_once_a_head():
     assert copy.depth == 1
     assert copy.work.outs[0].shape == (6, 64, 197)
     assert {n.depth for n in others} == {2}
+
+
+@pytest.mark.parametrize("size", [(2, 64, 64, 32), (3, 100, 50, 16)], ids=["one block", "several blocks"])
+def test_keys_and_values_are_both_turned_round_before_the_first_block(size: tuple[int, int, int, int]):
+    heads, _, keys, width = size
+    body, given = attention(*size, v="v[h,d,j]"), drawn(*size)
+    given["v"] = given["v"].transpose(1, 2).contiguous()
+    plan = planned(body, ", ".join(f"{n}: f32[{','.join(map(str, t.shape))}]" for n, t in given.items()))
+    assert [n.work.outs[0].shape for n in plan.nests if n.depth == 1] == [(heads, width, keys), (heads, keys, width)]
+    assert [n.depth for n in plan.nests] == sorted(n.depth for n in plan.nests)
+    assert error(body, given) <= 2e-6
 
 
 def test_rows_run_one_by_one_where_every_operand_changes_with_them():

@@ -55,8 +55,17 @@ def with_turned(rows: Rows, strides: Mapping[str, tuple[int, ...]], constants: f
             stages.append(stage)
             continue
         shared = shared or stage.loops[: found.depth]
-        stages += [found.copy, found.reader]
+        stages.insert(_ahead(Rows(shared, tuple(stages), rows.outs), found.depth), found.copy)
+        stages.append(found.reader)
     return Rows(shared, tuple(stages), rows.outs, rows.steps)
+
+
+def _ahead(rows: Rows, depth: int) -> int:
+    """Where a stage of so many shared loops goes: before those with more, whose loops must not end between them."""
+    place = len(rows.stages)
+    while place and rows.depth(rows.stages[place - 1]) > depth:
+        place -= 1
+    return place
 
 
 def turned(stage: Compute, strides: Mapping[str, tuple[int, ...]], taken: Collection[Tensor]) -> Turned | None:
