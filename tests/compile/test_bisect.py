@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from support.planted import plant
 from torch import nn
 
 from tpopt._compile.attempt import Attempt
 from tpopt._compile.bisect import bisect
 from tpopt._compile.build import build as real_build
-from tpopt.backend import library
-from tpopt.backend.binding import Binder
-from tpopt.backend.call import Call
 from tpopt.ir import Apply, Compute, Const, Kernel, Program, Scalar, Stage
 from tpopt.options import Options
 from tpopt.rewrite import Numerics, Pass, Trace
@@ -107,13 +104,6 @@ def test_a_wrong_rule_is_named(monkeypatch: pytest.MonkeyPatch, number: int, how
     assert [(c.kind, c.what, c.name.partition("{")[0]) for c in found] == [("pass", "numbers", "wrong-rule")]
 
 
-def spoiled(call: Call, spoil: Callable[[torch.Tensor], torch.Tensor]) -> Call:
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return spoil(call.function(*args, **kwargs))
-
-    return replace(call, function=run, out_function=None, into=None)
-
-
 def raising(_: torch.Tensor) -> torch.Tensor:
     raise RuntimeError("out of primitives")
 
@@ -128,15 +118,6 @@ WRONG = {
     "rounded": lambda t: t.half().float() * 1.001, "nan": lambda t: torch.where(t > t.mean(), t, float("nan")),
     "zero": torch.zeros_like,
 }  # fmt: skip
-
-
-def plant(monkeypatch: pytest.MonkeyPatch, implementation: str, spoil: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    known = library.binders()
-
-    def bind(stage: Kernel, binder: Binder, sizes: Mapping[str, int]) -> Call:
-        return spoiled(known[implementation](stage, binder, sizes), spoil)
-
-    monkeypatch.setattr(library, "binders", partial(lambda table: table, {**known, implementation: bind}))
 
 
 @pytest.mark.parametrize("how", WRONG)

@@ -24,6 +24,7 @@ from tpopt.report import ParetoRow, VerificationRow
 from tpopt.rewrite import Timing, Trace
 from tpopt.runtime.compiled import Specialization, State
 from tpopt.sensitivity.output_error import OutputErrors
+from tpopt.verify.divergence import Divergence
 
 _SHARE: Mapping[str, float] = MappingProxyType(
     {"trace": 0.0, "clean up": 0.2, "choose": 0.3, "verify": 0.6, "race": 0.9}
@@ -58,6 +59,7 @@ class Attempt:
     pareto: tuple[ParetoRow, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     verification: VerificationRow | None = None
+    culprit: Divergence | None = None
     built: Built | None = None
     seconds: float = 0.0
 

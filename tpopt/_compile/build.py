@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 import torch
 from torch.utils import _pytree as pytree
 
+from tpopt._compile.again import MAX_CHOICES, chosen_again
 from tpopt._compile.approximate import approximated, errors_of, label_approximations
 from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
-from tpopt._compile.derivations import without_derived
 from tpopt._compile.factorize import factors_of, fragment
 from tpopt._compile.samples import samples_of
 from tpopt._compile.shapes import dynamic_from
@@ -25,7 +25,7 @@ from tpopt.backend.machine import machine_fingerprint, measured_balance, synchro
 from tpopt.backend.profile import Profiler
 from tpopt.choose.ahead import build_order
 from tpopt.choose.candidate import Candidates
-from tpopt.choose.choose import Choice, choose, choose_again, only_originals, solved
+from tpopt.choose.choose import Choice, choose, only_originals
 from tpopt.choose.gather import gather
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.models import cost_model
@@ -51,8 +51,6 @@ Respecialize: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Specializa
 MAX_SPECIALIZATIONS = 8
 BUILDING_SHARE = 0.5
 """Part of the time that is left when candidates are known which building kernels may take."""
-MAX_CHOICES = 3
-"""Further choices after one that verification turned down for its accuracy; the last is the plan of originals."""
 
 
 def build(attempt: Attempt) -> Built:
@@ -86,44 +84,19 @@ def _beside(special: Specialization, choice: Choice) -> Specialization:
 
 
 def _verified(attempt: Attempt, special: Specialization, state: State) -> Specialization:
-    """Verifies; a plan that is turned down is chosen again, with less to spend or without what it derived."""
+    """Verifies; a plan that is turned down is chosen again."""
     for left in reversed(range(MAX_CHOICES + 1)):
         try:
             verify_plan(attempt, special, state)
             break
         except VerificationFailed:
-            again = _choose_again(attempt, left)
+            again = chosen_again(attempt, left)
             if again is None:
                 raise
         attempt.choice = again
         special = _beside(special, again)
         attempt.built = _built(attempt, special, state)
     return special
-
-
-def _choose_again(attempt: Attempt, left: int) -> Choice | None:
-    """The next of ``left`` choices after one that verification turned down; ``None`` where nothing is left to try.
-
-    What lost accuracy on ordinary inputs is chosen again with less to spend, the plan of originals comes last. What
-    failed on others (a mean that is taken off after a product and not before it, for numbers that are all alike) is
-    chosen again without the derivations that it used.
-    """
-    assert attempt.traced is not None
-    assert attempt.choice is not None
-    row, before = attempt.verification, attempt.choice
-    if row is None or not left or before is attempt.plain:
-        return None
-    original = attempt.traced.original
-    if row.l2_rel is None or row.tolerance is None or row.l2_rel <= row.tolerance:
-        found = without_derived(before.found, attempt.history, before.solution.picked)
-        again = None if found is None else solved(original, attempt.forms, found, before.prices)
-        return again if again is not None and attempt.prover.all_proved(again.solution.picked) else None
-    again = None
-    if left > 1:
-        again = choose_again(original, attempt.forms, before, attempt.sizes, error=row.l2_rel, tolerance=row.tolerance)
-    if again is not None and not attempt.prover.all_proved(again.solution.picked):
-        again = None
-    return again or attempt.plain
 
 
 def _built(attempt: Attempt, special: Specialization, state: State, choice: Choice | None = None) -> Built:

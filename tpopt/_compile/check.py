@@ -19,7 +19,7 @@ from tpopt.report import VerificationRow
 from tpopt.rewrite.numerics import Numerics
 from tpopt.runtime.compiled import strides_of
 from tpopt.verify import Verification, check
-from tpopt.verify.report import failure
+from tpopt.verify.report import failure, where
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,8 +52,10 @@ def verify_plan(attempt: Attempt, special: Specialization, state: State) -> None
     )
     attempt.verification = _row(result)
     record("verify", "compared", passed=result.passed, programs=result.programs, l2_rel=result.l2_rel)
+    attempt.culprit = None
     if not result.passed:
-        raise VerificationFailed(failure(result, traced.algebra, _example(attempt, traced, state), _values(special)))
+        attempt.culprit = where(result, traced.algebra, _example(attempt, traced, state), _values(special))
+        raise VerificationFailed(failure(result, traced.algebra, attempt.culprit))
 
 
 def _calibrated(attempt: Attempt, traced: Traced) -> list[list[torch.Tensor]]:

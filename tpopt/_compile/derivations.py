@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tpopt.choose.candidate import Candidate, Candidates, Refused
+from tpopt.choose.candidate import Candidate, Candidates
 from tpopt.ir.canonical import structural_hash
 from tpopt.ir.parse import parse_program
 from tpopt.report import DerivationRow
@@ -17,6 +17,7 @@ from tpopt.verify.replay import StepVerdict, replay
 MOST_WORK = 1 << 30
 """Operations of checking one program; what takes more is not used. It takes a few seconds."""
 UNPROVED = "the derivation that it belongs to was not proved"
+WRONG = "a plan with it, or with less of the same in one kernel, gave a wrong value"
 REJECTED = "a plan with the derivation that it belongs to failed its verification"
 
 
@@ -81,11 +82,25 @@ def without_derived(found: Candidates, trace: Trace, picked: Sequence[Candidate]
     return _without(found, derived, REJECTED) if derived else None
 
 
+def without_culprit(found: Candidates, trace: Trace, picked: Sequence[Candidate], name: str) -> Candidates | None:
+    """The candidates but for what made a value that is wrong; ``None`` where an original operator made it.
+
+    A derivation goes as a whole. Of kernels those go that compute the same in one, or more.
+    """
+    makers = [c for c in picked if any(v.name == name for v in c.produces)]
+    derived = wanted(trace, makers)
+    if derived:
+        return _without(found, derived, REJECTED)
+    if not makers or any(c.name.endswith(":original") for c in makers):
+        return None
+    lost = [c for c in found.admitted if any(c.kind == m.kind and {*m.covers} <= {*c.covers} for m in makers)]
+    return found.without(lost, WRONG)
+
+
 def _without(found: Candidates, derived: Sequence[Derived], reason: str) -> Candidates:
     makes = {name for d in derived for name in d.makes}
     lost = [c for c in found.admitted if makes.intersection((*c.covers, *(v.name for v in c.produces)))]
-    refused = [*found.refused, *(Refused(c.name, c.kind, c.covers, reason) for c in lost)]
-    return replace(found, admitted=[c for c in found.admitted if c not in lost], refused=refused)
+    return found.without(lost, reason)
 
 
 def derivation_rows(trace: Trace, picked: Sequence[Candidate]) -> tuple[DerivationRow, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 from tpopt.backend.plan import LAYOUT_SUFFIX
 from tpopt.ir import Kernel, Stage, Tensor
@@ -100,6 +101,11 @@ class Candidates:
     def add(self, candidate: Candidate) -> None:
         """Admits a candidate."""
         self.admitted.append(candidate)
+
+    def without(self, lost: Collection[Candidate], reason: str) -> Candidates:
+        """The same, with some refused that were admitted."""
+        refused = [*self.refused, *(Refused(c.name, c.kind, c.covers, reason) for c in lost)]
+        return replace(self, admitted=[c for c in self.admitted if c not in lost], refused=refused)
 
     def refuse(self, name: str, kind: str, covers: tuple[str, ...], reason: str) -> None:
         """Notes what was not admitted."""

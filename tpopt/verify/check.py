@@ -19,7 +19,7 @@ from tpopt.rewrite.numerics import Numerics
 from tpopt.verify.compare import Excuse, Rules, Sample, compare
 from tpopt.verify.inputs import KINDS
 from tpopt.verify.reference import Reference
-from tpopt.verify.report import failure, unfaithful
+from tpopt.verify.report import failure, unfaithful, where
 from tpopt.verify.runs import InputSet, altered, input_sets, run, same, sample_sets
 from tpopt.verify.ties import tied
 from tpopt.verify.tolerance import coarseness, exact_type, finite_norm
@@ -57,7 +57,8 @@ def verify(
         example_inputs=example_inputs, strict=strict, seconds=seconds,
     )  # fmt: skip
     if not result.passed:
-        raise VerificationFailed(failure(result, program, example_inputs, stages))
+        found = None if stages is None else where(result, program, example_inputs, stages)
+        raise VerificationFailed(failure(result, program, found))
     return result
 
 

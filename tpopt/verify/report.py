@@ -67,13 +67,10 @@ def unfaithful(
     return f"{start}: relative L2 {error:.1e} against float64, where rounding explains {allowed:.1e}. {end}"
 
 
-def failure(
-    result: Verification, program: Program, example: Sequence[torch.Tensor], stages: Callable[..., Any] | None
-) -> str:
-    """The message of a failed verification."""
+def failure(result: Verification, program: Program, found: Divergence | None = None) -> str:
+    """The message of a failed verification; ``found`` is the stage at which it began, where somebody looked for it."""
     bad = [r for r in result.rows if not r.passed]
-    row = max(bad, key=lambda r: (r.name == result.worst, r.l2_rel or 0.0))
-    found = None if stages is None else _where(row, result, program, example, stages)
+    row = _worst(result)
     origin = program.origin(row.name)
     place = f"first stage to differ: {found}" if found else f"output of {'; '.join(origin.lines) or row.name}"
     return (
@@ -88,14 +85,17 @@ def _figures(row: OutputRow) -> str:
     return f"relative L2 error {row.l2_rel:.1e}, allowed {row.limit:.1e}, the original's own {row.eager:.1e}"
 
 
-def _where(
-    row: OutputRow,
-    result: Verification,
-    program: Program,
-    example: Sequence[torch.Tensor],
-    stages: Callable[..., Any],
+def _worst(result: Verification) -> OutputRow:
+    """Of the comparisons that failed."""
+    bad = [r for r in result.rows if not r.passed]
+    return max(bad, key=lambda r: (r.name == result.worst, r.l2_rel or 0.0))
+
+
+def where(
+    result: Verification, program: Program, example: Sequence[torch.Tensor], stages: Callable[..., Any]
 ) -> Divergence | None:
-    """Runs the failing inputs once more, stage by stage."""
+    """The stage at which a failed verification began: runs the failing inputs once more, stage by stage."""
+    row = _worst(result)
     sizes = bind_symbols(program.inputs, [tuple(t.shape) for t in example], {})
     given = next(s for s in input_sets(program, example, sizes, result.seed, KINDS) if s.label == row.inputs)
     with torch.no_grad():
