@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 
 from tpopt.errors import UnsupportedModel
+
+_IN_PARTS = 'torch.compile(model, backend="tpopt") optimizes the parts before and after the decision'
 
 
 def capture(
@@ -19,7 +24,7 @@ def capture(
 
     Raises :class:`UnsupportedModel` with the first line of export's reason; its full text is the cause.
     """
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), _masks_as_given():
         warnings.simplefilter("ignore")
         try:
             if isinstance(dynamic_shapes, torch.export.ShapesCollection):
@@ -29,10 +34,30 @@ def capture(
             functional: ExportedProgram = exported.run_decompositions({})
         except Exception as error:
             reason = str(error).strip().splitlines() or [""]
+            kind = type(error).__name__
+            remedy = f"; {_IN_PARTS}" if "DataDependent" in kind else ""
             raise UnsupportedModel(
-                f"torch.export refused {type(model).__name__}: {type(error).__name__}: {reason[0]}"
+                f"torch.export refused {type(model).__name__}: {kind}: {reason[0]}{remedy}"
             ) from error
     return functional
+
+
+@contextmanager
+def _masks_as_given() -> Iterator[None]:
+    """While it lasts, layers of ``nn.Transformer`` do not look at a mask's values to see whether it is causal.
+
+    Nothing can be exported that depends on them, and what is found only chooses a kernel: the mask is applied anyway.
+    """
+    detect = transformer._detect_is_causal_mask  # noqa: SLF001 - torch has no switch for it
+    transformer._detect_is_causal_mask = _as_told  # noqa: SLF001
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = detect  # noqa: SLF001
+
+
+def _as_told(mask: torch.Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:  # noqa: ARG001 - torch's signature
+    return is_causal is True
 
 
 def _distinct(
