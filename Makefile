@@ -47,7 +47,7 @@ types: $(ENV)-dev $(SITE)/.stamp  ## mypy --strict, on an ordinary install
 	cd $(SITE) && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml) --cache-dir $(abspath .mypy_cache) -p tpopt
 
 contract: $(ENV)-dev $(SITE)/.stamp  ## the import contract between the rooms
-	cd $(SITE) && $(abspath $(BIN))/lint-imports --config $(abspath pyproject.toml) --no-cache
+	cd $(SITE) && $(abspath $(BIN))/lint-imports $(abspath pyproject.toml) --no-cache
 
 gate: $(ENV)-run  ## the benchmark's deterministic figures against the saved ones
 	$(BIN)/tpopt bench --suite zoo --choice model --compare tests/golden/bench_gate.json
