@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from tpopt.errors import InvalidProgram, TpoptError, UnsupportedModel
 from tpopt.frontend.context import Context, Nested
+from tpopt.frontend.effects import has_effects
 from tpopt.frontend.own_weights import OwnWeights
 from tpopt.frontend.registry import NoAlgebra, lowerings
 from tpopt.frontend.sources import origin_of
@@ -155,10 +156,11 @@ class Translation:
         return Tensor(name, shape, from_torch_dtype(value.dtype))
 
     def _original(self, target: str, outs: Sequence[Tensor | None], args: Any, kwargs: Any, node: fx.Node) -> Opaque:
-        effectful = torch.Tag.nondeterministic_seeded in node.target.tags or node.target._schema.is_mutable  # type: ignore[union-attr]
+        assert isinstance(node.target, torch._ops.OpOverload)
+        effectful = has_effects(node.target, args, kwargs)
         encoded = tuple(encode(a, _leaf) for a in args)
         keywords = tuple((k, encode(v, _leaf)) for k, v in sorted(kwargs.items()))
-        return Opaque(tuple(o for o in outs if o is not None), target, encoded, keywords, bool(effectful))
+        return Opaque(tuple(o for o in outs if o is not None), target, encoded, keywords, effectful)
 
     def lower(
         self,

@@ -1,4 +1,4 @@
-"""Generated kernels as candidates: one for every stage, and for every group of stages that share their rows."""
+"""Generated kernels as candidates: for every stage, every group of stages that share their rows, every loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tpopt.backend.generated.tuned import tuned_decisions
 from tpopt.backend.generated.unroll import reads_literals
 from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value, in_layout
 from tpopt.errors import KernelUnsupported, UsageError
-from tpopt.ir import Compute, Kernel, Program, Read, Select, Tensor
+from tpopt.ir import Compute, Kernel, Program, Read, Scan, Select, Tensor
 from tpopt.ir.walk import map_stage_tensors, postorder, stage_reads
 from tpopt.ir.work import stage_work
 from tpopt.rewrite.numerics import Numerics
@@ -51,6 +51,9 @@ def candidates(
     offers = _Offers(program, found, channels_last, certain, set() if known is None else known)
     for group in groups(program):
         offers.add(group)
+    for stage in program.stages:
+        if isinstance(stage, Scan):
+            offers.loop(stage)
 
 
 def is_generated(candidate: Candidate) -> bool:
@@ -107,6 +110,15 @@ class _Offers:
         if layouts:
             self._in_layouts(kernel, layouts, covers)
             self._wanted.update(o.name for o in outs if o.name in layouts)
+
+    def loop(self, scan: Scan) -> None:
+        """A loop that carries a state, as it is."""
+        reads = tuple(dict.fromkeys(stage_reads(scan)))
+        fixed = tuple(n for n, t in enumerate(reads) if t.name in self._constants)
+        kernel = Kernel(scan.outs, IMPLEMENTATION, reads, (scan,), ((CONSTANTS, fixed),))
+        if kernel not in self._known:
+            self._known.add(kernel)
+            self._offer(kernel, {}, tuple(o.name for o in scan.outs))
 
     def _in_layouts(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> None:
         """Without the matrix unit and on it; on it alone where that is certain to be faster."""

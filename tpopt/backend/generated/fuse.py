@@ -73,7 +73,7 @@ def shared(stages: Sequence[Compute], outs: Sequence[Tensor]) -> Aligned:
 
     One that is left alone shares none. Raises :class:`KernelUnsupported` as :func:`fused` does, which takes longer.
     """
-    kept = tuple(_composed(list(stages), outs))
+    kept = tuple(composed(list(stages), outs))
     if len(kept) == 1:
         return Aligned(kept, tuple(outs), 0, {})
     if any(reads_literals(s) for s in kept):
@@ -88,7 +88,7 @@ def shared(stages: Sequence[Compute], outs: Sequence[Tensor]) -> Aligned:
         return found
 
 
-def _composed(stages: list[Compute], outs: Sequence[Tensor]) -> list[Compute]:
+def composed(stages: list[Compute], outs: Sequence[Tensor]) -> list[Compute]:
     """Stages after those that can be computed where they are read have been.
 
     From the last to the first: what had many readers has one where these have become one.

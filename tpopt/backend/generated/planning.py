@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -16,12 +17,13 @@ from tpopt.backend.generated.normal import two_pass
 from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, Work, dense_strides
 from tpopt.backend.generated.products import on_matrix_unit
 from tpopt.backend.generated.row_blocks import block_of, blocked
+from tpopt.backend.generated.scans import Loop
 from tpopt.backend.generated.schedule import PARALLEL_CYCLES, reduced_in_vectors, schedule
 from tpopt.backend.generated.sizes import elements, extent, shape
 from tpopt.backend.generated.turned import with_turned
 from tpopt.backend.generated.unroll import unrolled
 from tpopt.errors import KernelUnsupported
-from tpopt.ir import Compute, Iter, Lookup, Program, Read, Tensor
+from tpopt.ir import Compute, Iter, Lookup, Program, Read, Scan, Tensor
 from tpopt.ir.index import walk_atoms
 from tpopt.ir.walk import postorder, stage_reads, tensors_of_indices
 from tpopt.rewrite.stages import term_indices
@@ -50,6 +52,8 @@ def plan_kernel(
     Raises :class:`KernelUnsupported` with what stands in the way.
     """
     known = dict(strides or {})
+    if isinstance(program.stages[0], Scan):
+        return _of_scan(program, constants, processor, known, alone=not (matrix or decisions))
     stages = computed_stages(program, known)
     rows = fused(stages, program.outputs)
     if matrix:
@@ -93,14 +97,9 @@ def _in_loops(
             nest = decided(nest, decisions[number], reduced_in_vectors(work, processor, strides), processor.threads)
         nest = replace(nest, outside=loops_around_blocks(nest))
         nests.append(nest)
-        if nest.vector is not None:
-            found = [_pack(read, nest, f"pack{len(packs) + n}") for n, read in enumerate(sorted(packable, key=str))]
-            packs += [replace(p, ahead=panel_ahead(p)) for p in found]
-    taken = frozenset(p.read for p in packs)
-    plain = {t.name for w, _ in ready.works for t in tensors_read(w, taken)}
-    reads = tuple(t for t in program.inputs if t.name in plain)
+        packs += _packs(nest, packable, len(packs))
     plan = KernelPlan(
-        reads,
+        _reads(program, nests, packs),
         program.outputs,
         tuple(nests),
         ready.rows,
@@ -113,6 +112,55 @@ def _in_loops(
     trips, depth = [plan.trips(i) for i in plan.rows], min(depth for _, depth in ready.works)
     cycles = sum(n.cycles * prod(trips[depth : n.depth]) for n in nests)
     return replace(plan, parallel=_leading(trips[:depth], cycles, processor))
+
+
+def _of_scan(
+    program: Program,
+    constants: frozenset[str],
+    processor: Processor,
+    known: dict[str, tuple[int, ...]],
+    *,
+    alone: bool,
+) -> KernelPlan:
+    """The plan of a loop that carries a state: one thread goes through the steps."""
+    scan = program.stages[0]
+    assert isinstance(scan, Scan)
+    if len(program.stages) > 1 or not alone:
+        raise KernelUnsupported("a loop that carries a state is a kernel of its own, and runs in one way")
+    loop = Loop(scan)
+    nests: list[Nest] = []
+    packs: list[Pack] = []
+    works = list(loop.works())
+    again = Counter(r for work, _ in works for r in dict.fromkeys(postorder(*work.bodies)) if isinstance(r, Read))
+    for work, depth in works:
+        packable = frozenset(r for r in _packable(work, constants) if loop.steps not in depends_on(r) and again[r] == 1)
+        nest = schedule(work, replace(processor, threads=1), depth=depth, strides=known, packable=packable)
+        nests.append(nest)
+        packs += _packs(nest, packable, len(packs))
+    return KernelPlan(
+        _reads(program, nests, packs),
+        program.outputs,
+        tuple(nests),
+        (loop.steps,),
+        private=loop.private,
+        strides=known,
+        packs=tuple(packs),
+    )
+
+
+def _packs(nest: Nest, packable: frozenset[Read], first: int) -> list[Pack]:
+    """The constants of a nest as it reads them, under names that count from ``first``."""
+    if nest.vector is None:
+        return []
+    found = [_pack(read, nest, f"pack{first + n}") for n, read in enumerate(sorted(packable, key=str))]
+    return [replace(p, ahead=panel_ahead(p)) for p in found]
+
+
+def _reads(program: Program, nests: Sequence[Nest], packs: Sequence[Pack]) -> tuple[Tensor, ...]:
+    """The inputs that some nest reads as they are."""
+    taken = frozenset(p.read for p in packs)
+    plain = {t.name for n in nests for t in tensors_read(n.work, taken)}
+    return tuple(t for t in program.inputs if t.name in plain)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tpopt.backend.generated.plan import KernelPlan
 from tpopt.backend.generated.planning import plan_kernel
 from tpopt.backend.generated.schedule import reduced_in_vectors
 from tpopt.errors import KernelUnsupported
-from tpopt.ir import Program
+from tpopt.ir import Program, Scan
 from tpopt.ir.canonical import canonical
 from tpopt.ir.parse import parse_program
 
@@ -114,6 +114,8 @@ class KernelRequest:
         plan = self.plan
         if not plan.nests:
             raise KernelUnsupported("a kernel on the matrix unit has no loops to decide about")
+        if isinstance(self.program.stages[0], Scan):
+            raise KernelUnsupported("a loop that carries a state runs in one way")
         known = {**plan.strides, **plan.steps}
         reduced = [reduced_in_vectors(n.work, self.processor, known) for n in plan.nests]
         return Space(plan, self.processor, reduced)

@@ -50,6 +50,7 @@ class Writer:
 
     def run(self) -> object:
         """The whole body as a statement."""
+        self._scratch(0, {})
         self._level(self._plan.nests, 0, {})
         return self.code.result()
 
@@ -88,8 +89,8 @@ class Writer:
         return Line.of(base if isinstance(base, int) else self.code.bind(base))
 
     def _scratch(self, depth: int, lines: Mapping[Iter, Line]) -> None:
-        """Memory for what stages at this depth hand to each other."""
-        made = {o: n.depth for n in self._plan.nests for o in n.work.outs}
+        """Memory for what stages at this depth hand to each other, and further in."""
+        made = {o: n.depth for n in reversed(self._plan.nests) for o in n.work.outs}
         for tensor in self._plan.private:
             if made[tensor] == depth:
                 self._operands[tensor.name] = self._private(tensor, depth, lines)

@@ -1,0 +1,129 @@
+"""Loops that carry a state, as one kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from support.generated import program, run
+from support.kernels import Wrapped
+from torch import nn
+
+import tpopt
+from tpopt.backend.generated.machine import Processor
+from tpopt.backend.generated.planning import plan_kernel
+from tpopt.errors import KernelUnsupported
+from tpopt.ir.to_torch import to_torch
+
+ONE = Processor(vector_bytes=64, registers=32, threads=2)
+
+CELL = """
+last: f32[{n},{h}], every: f32[{t},{n},{h}] = scan[t:{t}](init=[a], xs=[x], captures=[w]) {{
+  program step(s: f32[{n},{h}], g: f32[{n},{h}], v: f32[{h},{h}])
+  p: f32[{n},{h}] = L[i:{n},j:{h}] sum[k:{h}]{{ s[i,k] * v[j,k] }}
+  q: f32[{n},{h}] = L[i:{n},j:{h}] tanh(p[i,j] + g[i,j])
+  return q, q
+}}
+"""
+
+
+def drawn(**shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    made = torch.Generator().manual_seed(0)
+    return {n: torch.randn(s, generator=made) * 0.3 for n, s in shapes.items()}
+
+
+def agree(body: str, outs: str, given: dict[str, torch.Tensor], constants: tuple[str, ...] = ()) -> None:
+    exact = to_torch(program(body, outs, **given), dtype=torch.float64)(*given.values())
+    found = run(body, outs, constants, **given)
+    assert len(found) == len(exact)
+    for got, want in zip(found, exact, strict=True):
+        torch.testing.assert_close(got.double(), want.double(), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("constants", [(), ("w",)], ids=["the matrix varies", "the matrix is packed"])
+@pytest.mark.parametrize(("t", "n", "h"), [(1, 1, 16), (2, 3, 5), (7, 2, 24), (8, 5, 33), (5, 1, 96)])
+def test_a_state_goes_from_step_to_step(t: int, n: int, h: int, constants: tuple[str, ...]):
+    given = drawn(a=(n, h), x=(t, n, h), w=(h, h))
+    agree(CELL.format(t=t, n=n, h=h), "last, every", given, constants)
+
+
+def test_a_step_may_have_several_stages_states_and_results():
+    """A softmax over places, one state that moves by one place, one that is not handed out."""
+    body = """
+    m: f32[9], c: f32[], y: f32[6,9], z: f32[6] = scan[t:6](init=[a, b], xs=[x], captures=[w]) {
+      program step(s: f32[9], u: f32[], g: f32[9], v: f32[9])
+      e: f32[9] = L[i:9] exp(s[i] + g[i])
+      d: f32[] = L[] sum[k:9]{ e[k] }
+      next: f32[9] = L[i:9] e[i] / d[] + s[(i+1)%9] * v[i]
+      total: f32[] = L[] u[] + d[]
+      shown: f32[9] = L[i:9] next[i] * u[]
+      return next, total, shown, d
+    }
+    """
+    given = drawn(a=(9,), b=(), x=(6, 9), w=(9,))
+    agree(body, "m, c, y, z", given, ("w",))
+
+
+def test_two_stages_may_read_one_matrix():
+    body = """
+    m: f32[3,24], y: f32[5,3,24] = scan[t:5](init=[a], xs=[x], captures=[w]) {
+      program step(s: f32[3,24], g: f32[3,24], v: f32[24,24])
+      p: f32[3,24] = L[i:3,j:24] sum[k:24]{ s[i,k] * v[j,k] }
+      q: f32[24,3] = L[j:24,i:3] sum[k:24]{ p[i,k] * v[j,k] }
+      next: f32[3,24] = L[i:3,j:24] tanh(q[j,i] + p[i,j] * g[i,j])
+      return next, next
+    }
+    """
+    agree(body, "m, y", drawn(a=(3, 24), x=(5, 3, 24), w=(24, 24)), ("w",))
+
+
+def test_what_is_stacked_may_be_a_state_as_it_was():
+    body = """
+    m: f32[8], y: f32[5,8] = scan[t:5](init=[a], xs=[x], captures=[]) {
+      program step(s: f32[8], g: f32[8])
+      next: f32[8] = L[i:8] s[i] * 0.5 + g[i]
+      before: f32[8] = L[i:8] s[i]
+      return next, before
+    }
+    """
+    agree(body, "m, y", drawn(a=(8,), x=(5, 8)))
+
+
+def test_a_step_that_hands_on_too_much_is_refused():
+    body = program(CELL.format(t=4, n=32, h=512), "last, every", **drawn(a=(32, 512), x=(4, 32, 512), w=(512, 512)))
+    with pytest.raises(KernelUnsupported, match="a step hands 196608 bytes on, at most 65536 are kept"):
+        plan_kernel(body, frozenset(), ONE)
+
+
+def test_a_step_that_sorts_is_refused():
+    body = """
+    m: f32[8] = scan[t:5](init=[a], xs=[], captures=[]) {
+      program step(s: f32[8])
+      next: f32[8], places: i64[8] = sort(s, axis=0, descending=false, stable=true)
+      return next
+    }
+    """
+    with pytest.raises(KernelUnsupported, match="a step has stages that are no plain algebra"):
+        plan_kernel(program(body, "m", **drawn(a=(8,))), frozenset(), ONE)
+
+
+LAYERS: dict[str, Any] = {
+    "lstm": lambda: nn.LSTM(12, 20, 2, bidirectional=True, batch_first=True), "gru": lambda: nn.GRU(12, 33, 2),
+    "tanh": lambda: nn.RNN(12, 7, bidirectional=True), "relu": lambda: nn.RNN(12, 16, nonlinearity="relu", bias=False),
+    "projected": lambda: nn.LSTM(12, 24, proj_size=10),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_recurrent_layer_runs_on_generated_kernels_alone(name: str):
+    torch.manual_seed(0)
+    layer, x = LAYERS[name]().eval(), torch.randn(5, 3, 12)
+    made = tpopt.compile(
+        Wrapped(lambda m, x: m(x), layer).eval(), x, kernels="generated", choice="model", gate=False, effort=20
+    )
+    assert made.report.verification.passed
+    assert set(made.plan.count()) == {"generated"}
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), layer(x), rtol=1e-5, atol=1e-6)
