@@ -127,21 +127,25 @@ def _of_scan(
     assert isinstance(scan, Scan)
     if len(program.stages) > 1 or not alone:
         raise KernelUnsupported("a loop that carries a state is a kernel of its own, and runs in one way")
-    loop = Loop(scan)
+    loop = Loop(scan, processor.threads)
     nests: list[Nest] = []
     packs: list[Pack] = []
     works = list(loop.works())
     again = Counter(r for work, _ in works for r in dict.fromkeys(postorder(*work.bodies)) if isinstance(r, Read))
     for work, depth in works:
-        packable = frozenset(r for r in _packable(work, constants) if loop.steps not in depends_on(r) and again[r] == 1)
+        packable = frozenset(
+            r for r in _packable(work, constants) if not any(i in depends_on(r) for i in loop.rows) and again[r] == 1
+        )
         nest = schedule(work, replace(processor, threads=1), depth=depth, strides=known, packable=packable)
         nests.append(nest)
         packs += _packs(nest, packable, len(packs))
+    cycles = sum(n.cycles * (extent(loop.steps) if n.depth > 1 else 1) for n in nests)
     return KernelPlan(
         _reads(program, nests, packs),
         program.outputs,
         tuple(nests),
-        (loop.steps,),
+        loop.rows,
+        _leading([loop.blocks], cycles, processor) if loop.blocks > 1 else 0,
         private=loop.private,
         strides=known,
         packs=tuple(packs),
