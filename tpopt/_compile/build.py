@@ -18,6 +18,7 @@ from tpopt._compile.check import verify_plan
 from tpopt._compile.factorize import factors_of, fragment
 from tpopt._compile.samples import samples_of
 from tpopt._compile.shapes import dynamic_from
+from tpopt._compile.strides import in_order
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
 from tpopt.backend.generated.binding import build_all
@@ -75,7 +76,27 @@ def build(attempt: Attempt) -> Built:
     if attempt.plain is not None and attempt.options.gate:
         beside = _beside(special, attempt.plain)
         attempt.built.rivals["plain"] = _built(attempt, beside, state, attempt.plain)
+    if attempt.options.gate and attempt.options.choice == "measured" and not attempt.storages:
+        _add_rival_in_order(attempt, attempt.built, state)
     return attempt.built
+
+
+def _add_rival_in_order(attempt: Attempt, built: Built, state: State) -> None:
+    """Another plan for the last race, if it stands verification, where kernels read what lies out of order."""
+    kept = attempt.choice, attempt.verification
+    choice = in_order(attempt, built.specialization, state)
+    if choice is None:
+        return
+    attempt.choice, beside = choice, _beside(built.specialization, choice)
+    try:
+        if attempt.options.verify:
+            verify_plan(attempt, beside, state)
+        rival = built.rivals["in order"] = _built(attempt, beside, state, choice)
+        rival.verification = attempt.verification
+    except VerificationFailed:
+        pass
+    finally:
+        attempt.choice, attempt.verification = kept
 
 
 def _beside(special: Specialization, choice: Choice) -> Specialization:

@@ -45,7 +45,7 @@ def verify_plan(attempt: Attempt, special: Specialization, state: State) -> None
         seed=attempt.options.seed,
         tolerance=_tolerance(attempt),
         numerics=_label(attempt),
-        example_inputs=_example(attempt, traced, state),
+        example_inputs=example(attempt, traced, state),
         strict=attempt.options.strict,
         seconds=min(max(remaining, LEAST_SECONDS), MOST_SECONDS),
         samples=_calibrated(attempt, traced),
@@ -54,7 +54,7 @@ def verify_plan(attempt: Attempt, special: Specialization, state: State) -> None
     record("verify", "compared", passed=result.passed, programs=result.programs, l2_rel=result.l2_rel)
     attempt.culprit = None
     if not result.passed:
-        attempt.culprit = where(result, traced.algebra, _example(attempt, traced, state), _values(special))
+        attempt.culprit = where(result, traced.algebra, example(attempt, traced, state), values_of(special))
         raise VerificationFailed(failure(result, traced.algebra, attempt.culprit))
 
 
@@ -96,7 +96,8 @@ def _tolerance(attempt: Attempt) -> float:
     return math.inf if attempt.budget.max_error is None else attempt.budget.max_error
 
 
-def _example(attempt: Attempt, traced: Traced, state: State) -> list[torch.Tensor]:
+def example(attempt: Attempt, traced: Traced, state: State) -> list[torch.Tensor]:
+    """The example as the program takes it: the user's tensors, then the buffers that it updates."""
     leaves = pytree.tree_leaves((attempt.args, attempt.kwargs))
     tensors = [leaf.detach() for leaf, name in zip(leaves, traced.inputs, strict=True) if name is not None]
     return [*tensors, *state.tensors.values()]
@@ -122,7 +123,7 @@ def _original(attempt: Attempt, traced: Traced, device: torch.device) -> Callabl
     return run
 
 
-def _values(special: Specialization) -> Callable[..., Any]:
+def values_of(special: Specialization) -> Callable[..., Any]:
     """Every value of the bound plan on the program's inputs, by name."""
     users = len(special.guard.inputs)
 
