@@ -142,6 +142,20 @@ class Mixture(nn.Module):
         return torch.einsum("teh,ehd,te->td", hidden, self.down, gates)
 
 
+class Translator(nn.Module):
+    """An encoder and a decoder of ``nn.Transformer``, which looks at its causal mask to see that it is one."""
+
+    def __init__(self, words: int = 67, dim: int = 24) -> None:
+        super().__init__()
+        self.embed, self.out = nn.Embedding(words, dim), nn.Linear(dim, words)
+        self.body = nn.Transformer(dim, 3, 1, 1, 40, batch_first=True)
+
+    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+        size = target.shape[1]
+        mask = torch.triu(torch.full((size, size), float("-inf"), device=target.device), 1)
+        return self.out(self.body(self.embed(source), self.embed(target), tgt_mask=mask))
+
+
 @seeded
 def shifted_windows() -> Example:
     return ShiftedWindows(), (torch.randn(2, 12, 12, 24),)
@@ -160,3 +174,8 @@ def llama() -> Example:
 @seeded
 def mixture_of_experts() -> Example:
     return Mixture(), (torch.randn(15, 20),)
+
+
+@seeded
+def translator() -> Example:
+    return Translator(), (torch.randint(67, (2, 14)), torch.randint(67, (2, 9)))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, hardswish, interpolate, leaky_relu, max_pool2d, relu
+from torch.nn.functional import (
+    avg_pool2d,
+    hardswish,
+    interpolate,
+    leaky_relu,
+    max_pool2d,
+    relu,
+    scaled_dot_product_attention,
+    silu,
+)
 
 from architectures.seeding import Example, seeded
 
@@ -126,6 +135,61 @@ class Decoder(nn.Module):
         return self.out(x).sigmoid()
 
 
+class TimedBlock(nn.Module):
+    """A residual block whose scale and shift come from an embedding of the time."""
+
+    def __init__(self, inside: int, outside: int, time: int) -> None:
+        super().__init__()
+        self.before, self.between = nn.GroupNorm(8, inside), nn.GroupNorm(8, outside)
+        self.first = nn.Conv2d(inside, outside, 3, padding=1)
+        self.second = nn.Conv2d(outside, outside, 3, padding=1)
+        self.time = nn.Linear(time, 2 * outside)
+        self.skip = nn.Conv2d(inside, outside, 1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        scale, shift = self.time(silu(time))[..., None, None].chunk(2, 1)
+        hidden = self.between(self.first(silu(self.before(x)))) * (1 + scale) + shift
+        return self.skip(x) + self.second(silu(hidden))
+
+
+class PixelAttention(nn.Module):
+    """Attention among pixels whose heads lie among the channels, so that queries, keys and values lie transposed."""
+
+    def __init__(self, channels: int, heads: int = 2) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm, self.out = nn.GroupNorm(8, channels), nn.Conv2d(channels, channels, 1)
+        self.project = nn.Conv2d(channels, 3 * channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels, height, width = x.shape
+        whole = self.project(self.norm(x)).view(n, 3, self.heads, channels // self.heads, height * width)
+        query, key, value = (part.transpose(-1, -2) for part in whole.unbind(1))
+        mixed = scaled_dot_product_attention(query, key, value)
+        return x + self.out(mixed.transpose(-1, -2).reshape(x.shape))
+
+
+class Denoiser(nn.Module):
+    """A step of a diffusion model: down, attention, up, all told the time."""
+
+    def __init__(self, channels: int = 16, time: int = 32) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.exp(-torch.arange(8) * 0.9))
+        self.embed = nn.Sequential(nn.Linear(16, time), nn.SiLU(), nn.Linear(time, time))
+        self.enter, self.leave = nn.Conv2d(4, channels, 3, padding=1), nn.Conv2d(channels, 4, 3, padding=1)
+        self.down = nn.Conv2d(channels, channels, 3, 2, 1)
+        self.left, self.middle = TimedBlock(channels, channels, time), TimedBlock(channels, 2 * channels, time)
+        self.right = TimedBlock(3 * channels, channels, time)
+        self.attention = PixelAttention(2 * channels)
+
+    def forward(self, x: Tensor, step: Tensor) -> Tensor:
+        angles = step[:, None] * self.frequencies
+        time = self.embed(torch.cat([angles.cos(), angles.sin()], -1))
+        left = self.left(self.enter(x), time)
+        low = self.attention(self.middle(self.down(left), time))
+        return self.leave(self.right(torch.cat([interpolate(low, scale_factor=2.0), left], 1), time))
+
+
 @seeded
 def unet() -> Example:
     return UNet(), (torch.randn(1, 3, 36, 28),)
@@ -154,3 +218,8 @@ def conv3d() -> Example:
 @seeded
 def vae_decoder() -> Example:
     return Decoder(), (torch.randn(3, 9),)
+
+
+@seeded
+def diffusion() -> Example:
+    return Denoiser(), (torch.randn(2, 4, 16, 16), torch.tensor([10.0, 500.0]))

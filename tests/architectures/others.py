@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import elu, gelu, leaky_relu, relu
+from torch.nn.functional import elu, gelu, leaky_relu, relu, silu
 
 from architectures.seeding import Example, seeded
 
@@ -130,6 +130,48 @@ def edges() -> tuple[Tensor, Tensor]:
     return torch.cat([loops, source]), torch.cat([loops, target])
 
 
+class Splines(nn.Module):
+    """A layer whose every edge is a cubic spline of its input (Kolmogorov-Arnold)."""
+
+    def __init__(self, inside: int, outside: int, pieces: int = 6, degree: int = 3) -> None:
+        super().__init__()
+        self.degree = degree
+        knots = torch.arange(-degree, pieces + degree + 1) * (2 / pieces) - 1
+        self.register_buffer("knots", knots)
+        self.weight = nn.Parameter(torch.randn(outside, inside, pieces + degree) * 0.1)
+        self.base = nn.Parameter(torch.randn(outside, inside) * 0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        at, knots = x[..., None], self.knots
+        basis = ((at >= knots[:-1]) & (at < knots[1:])).to(x.dtype)
+        for k in range(1, self.degree + 1):
+            rising = (at - knots[: -k - 1]) / (knots[k:-1] - knots[: -k - 1])
+            falling = (knots[k + 1 :] - at) / (knots[k + 1 :] - knots[1:-k])
+            basis = rising * basis[..., :-1] + falling * basis[..., 1:]
+        return silu(x) @ self.base.T + torch.einsum("nik,oik->no", basis, self.weight)
+
+
+class PointCloud(nn.Module):
+    """Each point with its nearest neighbours, and what is largest over all of them."""
+
+    def __init__(self, neighbours: int = 8, width: int = 32) -> None:
+        super().__init__()
+        self.neighbours = neighbours
+        self.edges = nn.Sequential(nn.Conv1d(6, width, 1), nn.BatchNorm1d(width), nn.ReLU(), nn.Conv1d(width, width, 1))
+        self.points = nn.Sequential(nn.Conv1d(2 * width, width, 1), nn.BatchNorm1d(width), nn.ReLU())
+        self.classes = nn.Linear(width, 10)
+
+    def forward(self, points: Tensor) -> Tensor:
+        n, count, _ = points.shape
+        nearest = torch.cdist(points, points).topk(self.neighbours, largest=False).indices
+        around = points[:, None].expand(n, count, count, 3).gather(2, nearest[..., None].expand(*nearest.shape, 3))
+        centre = points[:, :, None].expand_as(around)
+        pairs = torch.cat([around - centre, centre], -1).reshape(n, -1, 6).transpose(1, 2)
+        local = self.edges(pairs).reshape(n, -1, count, self.neighbours).amax(-1)
+        whole = local.amax(-1, keepdim=True).expand_as(local)
+        return self.classes(self.points(torch.cat([local, whole], 1)).amax(-1))
+
+
 @seeded
 def message_passing() -> Example:
     return MessagePassing(), (torch.randn(NODES, 12), *edges())
@@ -159,3 +201,13 @@ def capsules() -> Example:
 @seeded
 def dynamic_control_flow() -> Example:
     return Halting(), (torch.randn(4, 9),)
+
+
+@seeded
+def splines() -> Example:
+    return nn.Sequential(Splines(9, 16), Splines(16, 5)), (torch.rand(37, 9) * 2 - 1,)
+
+
+@seeded
+def point_cloud() -> Example:
+    return PointCloud(), (torch.randn(2, 60, 3),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, relu
+from torch.nn.functional import glu, pad, relu, silu
 
 from architectures.seeding import Example, seeded
 
@@ -111,6 +111,47 @@ class Ranker(nn.Module):
         return scores.softmax(-1).cumsum(-1), ordered.cumsum(1)
 
 
+class Speech(nn.Module):
+    """A convolution over time and frequency, and recurrent layers in both directions."""
+
+    def __init__(self, bands: int = 24, states: int = 20, letters: int = 11) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 6, (11, 5), (2, 2), (5, 2)), nn.BatchNorm2d(6), nn.Hardtanh(0.0, 20.0)
+        )
+        self.recurrent = nn.GRU(6 * bands // 2, states, 2, bidirectional=True, batch_first=True)
+        self.letters = nn.Linear(2 * states, letters)
+
+    def forward(self, spectrum: Tensor) -> Tensor:
+        frames = self.features(spectrum).permute(0, 3, 1, 2).flatten(2)
+        return self.letters(self.recurrent(frames)[0]).log_softmax(-1)
+
+
+class Conformer(nn.Module):
+    """Half a feed-forward layer, attention, a gated depthwise convolution, the other half."""
+
+    def __init__(self, dim: int = 48, heads: int = 4, kernel: int = 15) -> None:
+        super().__init__()
+        self.first, self.second = self._feed_forward(dim), self._feed_forward(dim)
+        self.before_attention, self.before_convolution, self.last = (nn.LayerNorm(dim) for _ in range(3))
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.widen, self.narrow = nn.Conv1d(dim, 2 * dim, 1), nn.Conv1d(dim, dim, 1)
+        self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.norm = nn.BatchNorm1d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + 0.5 * self.first(x)
+        y = self.before_attention(x)
+        x = x + self.attention(y, y, y, need_weights=False)[0]
+        gated = glu(self.widen(self.before_convolution(x).transpose(1, 2)), 1)
+        x = x + self.narrow(silu(self.norm(self.depthwise(gated)))).transpose(1, 2)
+        return self.last(x + 0.5 * self.second(x))
+
+    @staticmethod
+    def _feed_forward(dim: int) -> nn.Module:
+        return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.SiLU(), nn.Linear(4 * dim, dim))
+
+
 @seeded
 def rnn_cell_loop() -> Example:
     return CellLoop(6, 20), (torch.randn(3, 9, 6),)
@@ -134,3 +175,13 @@ def s4d() -> Example:
 @seeded
 def sort_and_cumsum() -> Example:
     return Ranker(), (torch.randn(3, 17, 11),)
+
+
+@seeded
+def speech() -> Example:
+    return Speech(), (torch.randn(2, 1, 24, 40),)
+
+
+@seeded
+def conformer() -> Example:
+    return nn.Sequential(Conformer(), Conformer()), (torch.randn(2, 50, 48),)

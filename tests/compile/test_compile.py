@@ -206,6 +206,18 @@ def test_inputs_on_which_the_model_itself_fails_are_named_as_the_cause(compiled)
     )
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("nested", [True, False])
+def test_an_encoder_that_sets_padding_to_zero_is_named_as_the_cause(nested: bool, compiled):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model, x = nn.TransformerEncoder(layer, 1, enable_nested_tensor=nested).eval(), torch.randn(2, 6, 16)
+    padding = torch.arange(6).expand(2, 6) >= torch.tensor([[6], [4]])
+    result = compiled(model, x, kwargs={"src_key_padding_mask": padding}).report.result
+    assert result.status == ("original" if nested else "optimized")
+    assert result.reason.endswith("build it with enable_nested_tensor=False") is nested
+
+
 def test_a_failure_that_derivations_do_not_explain_is_final(compiled, monkeypatch):
     judged(monkeypatch, *[5e-7] * 4, passing=False)
     assert compiled(LONG, LARGE).report.result.reason == "verification failed: output y is wrong"

@@ -38,24 +38,38 @@ def verify_plan(attempt: Attempt, special: Specialization, state: State) -> None
     traced = attempt.traced
     assert traced is not None
     remaining = SHARE * (attempt.deadline - time.perf_counter())
-    result = check(
-        _original(attempt, traced, special.guard.device),
-        _candidate(special, attempt.options.seed),
-        traced.algebra,
-        seed=attempt.options.seed,
-        tolerance=_tolerance(attempt),
-        numerics=_label(attempt),
-        example_inputs=example(attempt, traced, state),
-        strict=attempt.options.strict,
-        seconds=min(max(remaining, LEAST_SECONDS), MOST_SECONDS),
-        samples=_calibrated(attempt, traced),
-    )
+    try:
+        result = check(
+            _original(attempt, traced, special.guard.device),
+            _candidate(special, attempt.options.seed),
+            traced.algebra,
+            seed=attempt.options.seed,
+            tolerance=_tolerance(attempt),
+            numerics=_label(attempt),
+            example_inputs=example(attempt, traced, state),
+            strict=attempt.options.strict,
+            seconds=min(max(remaining, LEAST_SECONDS), MOST_SECONDS),
+            samples=_calibrated(attempt, traced),
+        )
+    except VerificationFailed as error:
+        raise VerificationFailed(f"{error}{_known_cause(attempt.model)}") from error
     attempt.verification = _row(result)
     record("verify", "compared", passed=result.passed, programs=result.programs, l2_rel=result.l2_rel)
     attempt.culprit = None
     if not result.passed:
         attempt.culprit = where(result, traced.algebra, example(attempt, traced, state), values_of(special))
         raise VerificationFailed(failure(result, traced.algebra, attempt.culprit))
+
+
+def _known_cause(model: torch.nn.Module) -> str:
+    """What makes an exported model compute something else than the model itself, where that is known."""
+    encoders = (m for m in model.modules() if isinstance(m, torch.nn.TransformerEncoder))
+    if not any(getattr(m, "use_nested_tensor", False) for m in encoders):
+        return ""
+    return (
+        ". One cause is known: with a padding mask nn.TransformerEncoder sets padded positions to zero, which "
+        "torch.export does not; build it with enable_nested_tensor=False"
+    )
 
 
 def _calibrated(attempt: Attempt, traced: Traced) -> list[list[torch.Tensor]]:

@@ -22,6 +22,7 @@ CHECKOUT_SUITES: Final[Mapping[str, str]] = {
     "kernels": "examples/kernels",
     "kernels-drawn": "examples/kernels_drawn",
     "derivations": "examples/derivations",
+    "recurrent": "examples/recurrent",
     "structured": "examples/structured",
 }
 """Suites that tpopt's source tree holds, and where; they are not part of the installed package."""

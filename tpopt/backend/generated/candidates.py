@@ -115,7 +115,11 @@ class _Offers:
         """A loop that carries a state, as it is."""
         reads = tuple(dict.fromkeys(stage_reads(scan)))
         fixed = tuple(n for n, t in enumerate(reads) if t.name in self._constants)
-        kernel = Kernel(scan.outs, IMPLEMENTATION, reads, (scan,), ((CONSTANTS, fixed),))
+        parameters: tuple[tuple[str, tuple[int, ...]], ...] = ((CONSTANTS, fixed),)
+        steps = [t for s in scan.body.stages if isinstance(s, Compute) for t in postorder(*s.bodies)]
+        if any(isinstance(t, Select) for t in steps):
+            parameters = (*parameters, (FOREIGN, tuple(n for n, t in enumerate(reads) if t in self._inputs)))
+        kernel = Kernel(scan.outs, IMPLEMENTATION, reads, (scan,), parameters)
         if kernel not in self._known:
             self._known.add(kernel)
             self._offer(kernel, {}, tuple(o.name for o in scan.outs))
