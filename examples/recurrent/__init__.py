@@ -7,7 +7,6 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-
 from zoo.seeding import Example, seeded, settle
 
 

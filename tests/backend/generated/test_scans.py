@@ -64,6 +64,16 @@ def test_rows_that_know_nothing_of_each_other_run_in_blocks(t: int, n: int, h: i
     agree(body, "last, every", given, ("w",), threads=2)
 
 
+@pytest.mark.parametrize(("t", "n", "h"), [(3, 16, 400), (4, 1, 1500), (5, 70, 180)])
+def test_threads_share_the_steps_that_are_large(t: int, n: int, h: int):
+    body, given = CELL.format(t=t, n=n, h=h), drawn(a=(n, h), x=(t, n, h), w=(h, h))
+    plan = plan_kernel(program(body, "last, every", **given), frozenset({"w"}), ONE)
+    assert (plan.rows[0].extent, plan.parallel) == (1, 0)
+    product = max(plan.nests, key=lambda nest: nest.cycles)
+    assert product.parallel or product.shares > 1
+    agree(body, "last, every", given, ("w",), threads=2)
+
+
 def test_rows_that_a_step_mixes_stay_together():
     body = """
     last: f32[8,6], y: f32[4,8,6] = scan[t:4](init=[a], xs=[x], captures=[]) {
@@ -122,7 +132,7 @@ def test_what_is_stacked_may_be_a_state_as_it_was():
 def test_a_step_that_hands_on_too_much_is_refused():
     body = program(CELL.format(t=4, n=1, h=6000), "last, every", **drawn(a=(1, 6000), x=(4, 1, 6000), w=(6000, 6000)))
     with pytest.raises(KernelUnsupported, match="a step hands 72000 bytes on, at most 65536 are kept"):
-        plan_kernel(body, frozenset(), ONE)
+        plan_kernel(body, frozenset(), Processor(threads=1))
 
 
 def test_a_step_that_sorts_is_refused():

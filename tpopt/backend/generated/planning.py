@@ -17,7 +17,7 @@ from tpopt.backend.generated.normal import two_pass
 from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, Work, dense_strides
 from tpopt.backend.generated.products import on_matrix_unit
 from tpopt.backend.generated.row_blocks import block_of, blocked
-from tpopt.backend.generated.scans import Loop
+from tpopt.backend.generated.scans import Loop, is_large
 from tpopt.backend.generated.schedule import PARALLEL_CYCLES, reduced_in_vectors, schedule
 from tpopt.backend.generated.sizes import elements, extent, shape
 from tpopt.backend.generated.turned import with_turned
@@ -122,12 +122,14 @@ def _of_scan(
     *,
     alone: bool,
 ) -> KernelPlan:
-    """The plan of a loop that carries a state: one thread goes through the steps."""
+    """The plan of a loop that carries a state: each thread has a block of it, or all share each step."""
     scan = program.stages[0]
     assert isinstance(scan, Scan)
     if len(program.stages) > 1 or not alone:
         raise KernelUnsupported("a loop that carries a state is a kernel of its own, and runs in one way")
-    loop = Loop(scan, processor.threads)
+    together = processor.threads > 1 and is_large(scan)
+    loop = Loop(scan, processor.threads, together=together)
+    sharing = processor if together else replace(processor, threads=1)
     nests: list[Nest] = []
     packs: list[Pack] = []
     works = list(loop.works())
@@ -136,7 +138,7 @@ def _of_scan(
         packable = frozenset(
             r for r in _packable(work, constants) if not any(i in depends_on(r) for i in loop.rows) and again[r] == 1
         )
-        nest = schedule(work, replace(processor, threads=1), depth=depth, strides=known, packable=packable)
+        nest = schedule(work, sharing, depth=depth, strides=known, packable=packable, in_order=True)
         nests.append(nest)
         packs += _packs(nest, packable, len(packs))
     cycles = sum(n.cycles * (extent(loop.steps) if n.depth > 1 else 1) for n in nests)

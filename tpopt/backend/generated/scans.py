@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Final
 
 from tpopt.backend.generated.fuse import SCRATCH_BYTES, composed
+from tpopt.backend.generated.groups import points
 from tpopt.backend.generated.normal import two_pass
 from tpopt.backend.generated.plan import Case, Work
 from tpopt.backend.generated.sizes import extent, shape
@@ -21,6 +23,16 @@ from tpopt.ir import Atom, Compute, Index, Iter, Read, Reduce, Scalar, Scan, Ten
 from tpopt.ir.index import IndexLike
 from tpopt.ir.walk import fresh_name, freshen, own_indices, postorder, rebuild, substitute_iters, tensors_of_indices
 from tpopt.rewrite.stages import term_indices
+
+TOGETHER_BYTES: Final = 1 << 20
+"""Most memory of a step that all threads share."""
+LARGE_STEP: Final = 1 << 21
+"""Products of a step from which all threads share it: each reads a part of the matrices, then they wait."""
+
+
+def is_large(scan: Scan) -> bool:
+    """Whether a step is worth the threads' waiting for each other."""
+    return sum(points(s) for s in scan.body.stages if isinstance(s, Compute)) >= LARGE_STEP
 
 
 @dataclass(frozen=True)
@@ -35,11 +47,11 @@ class _Place:
 class Loop:
     """The works of a loop, each with how many of its ``rows`` it shares: the blocks, if there are any, and the steps.
 
-    ``private`` are the tensors that nobody else sees; ``threads`` may run blocks. Raises :class:`KernelUnsupported`
-    where a step is more than plain stages, or hands too much on.
+    ``private`` are the tensors that nobody else sees. Each of the ``threads`` may run blocks, or they run each step
+    ``together``. Raises :class:`KernelUnsupported` where a step is more than plain stages, or hands too much on.
     """
 
-    def __init__(self, scan: Scan, threads: int) -> None:
+    def __init__(self, scan: Scan, threads: int, *, together: bool = False) -> None:
         stages = [s for s in scan.body.stages if isinstance(s, Compute)]
         if len(stages) < len(scan.body.stages):
             raise KernelUnsupported("a step has stages that are no plain algebra")
@@ -51,10 +63,11 @@ class Loop:
             raise KernelUnsupported("a step looks up a place by value")
         made = [o for s in self._stages for o in s.outs]
         row = sum(t.dtype.itemsize * prod(shape(t)) for t in (*scan.init, *scan.init, *made))
-        count = _rows(scan, self._stages)
+        count = None if together else _rows(scan, self._stages)
         self.blocks = 1 if count is None else _blocks(count, row, threads)
-        if row > SCRATCH_BYTES * self.blocks:
-            raise KernelUnsupported(f"a step hands {row // self.blocks} bytes on, at most {SCRATCH_BYTES} are kept")
+        most = TOGETHER_BYTES if together else SCRATCH_BYTES
+        if row > most * self.blocks:
+            raise KernelUnsupported(f"a step hands {row // self.blocks} bytes on, at most {most} are kept")
         self._size = None if count is None else count // self.blocks
         self._names = {t.name: None for t in (*scan.init, *scan.xs, *scan.captures, *scan.outs)}
         iters = {i.name: None for s in self._stages for i in s.loops}

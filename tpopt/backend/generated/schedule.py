@@ -61,8 +61,12 @@ def schedule(
     depth: int = 0,
     strides: Mapping[str, tuple[int, ...]] | None = None,
     packable: frozenset[Read] = frozenset(),
+    in_order: bool = False,
 ) -> Nest:
-    """The nest of a work whose ``depth`` leading loops are shared. ``packable`` reads may be laid out as wanted."""
+    """The nest of a work whose ``depth`` leading loops are shared. ``packable`` reads may be laid out as wanted.
+
+    Where the shared loops run ``in_order``, threads may share each of their steps.
+    """
     access = Access(work, strides or {})
     loops = work.loops[depth:]
     lanes = processor.lanes(_widest(access))
@@ -82,7 +86,7 @@ def schedule(
     sweeps = {i: sweeps[i] for i in loops if i in sweeps}  # steps in the loops' order: registers spill least
     order = _order(access, loops, way.vector, sweeps)
     cycles = way.cost * prod(extent(i) for i in loops) * _terms(access)
-    parallel = _parallel(order, sweeps, cycles, processor) if depth == 0 else 0
+    parallel = _parallel(order, sweeps, cycles, processor) if depth == 0 or in_order else 0
     nest = Nest(work, depth, order, sweeps, across, parallel, cycles=cycles)
     divided = _divided(access, nest, packable, processor.threads)
     if divided is None:

@@ -10,6 +10,7 @@ from math import prod
 from tvm import tirx
 
 from tpopt.backend.generated.blocks import the_sum, tiles
+from tpopt.backend.generated.fuse import SCRATCH_BYTES
 from tpopt.backend.generated.interior import Interior, interior
 from tpopt.backend.generated.plan import BLOCK, KernelPlan, Nest, Pack, Sweep, dense_strides
 from tpopt.backend.generated.sizes import extent, shape
@@ -102,7 +103,9 @@ class Writer:
         inner = (block,) * blocked + shape(tensor)[depth:]
         strides = (0,) * (depth - blocked) + dense_strides(inner)
         origin = lines[self._plan.rows[-1]].base * strides[depth - 1] if blocked else 0
-        memory = self.code.local("row", prod(inner) * words, STORED[tensor.dtype])
+        size = prod(inner) * words
+        make = self.code.local if size * tensor.dtype.itemsize // words <= SCRATCH_BYTES else self.code.workspace
+        memory = make("row", size, STORED[tensor.dtype])
         return Operand(memory, strides, tensor.dtype, origin)
 
     @contextmanager
