@@ -148,7 +148,7 @@ class Translator(nn.Module):
     def __init__(self, words: int = 67, dim: int = 24) -> None:
         super().__init__()
         self.embed, self.out = nn.Embedding(words, dim), nn.Linear(dim, words)
-        self.body = nn.Transformer(dim, 3, 1, 1, 40, batch_first=True)
+        self.body = nn.Transformer(dim, 4, 1, 1, 40, batch_first=True)
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         size = target.shape[1]

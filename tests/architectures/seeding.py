@@ -23,6 +23,8 @@ def seeded(builder: Callable[[], Example]) -> Callable[[], Example]:
                 if isinstance(part, nn.modules.batchnorm._BatchNorm):
                     part.running_mean = torch.randn(part.num_features) * 0.1
                     part.running_var = torch.rand(part.num_features) + 0.5
+                if isinstance(part, nn.LayerNorm):  # else the mean of what was normalized before is rounding alone
+                    part.bias.data.copy_(torch.randn(part.bias.shape) * 0.1)
             return model.eval(), inputs
 
     return build

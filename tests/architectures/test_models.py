@@ -1,22 +1,19 @@
-"""The architectures themselves: reproducible, and exportable except where they are meant not to be."""
+"""The architectures themselves: reproducible, and captured except where they are meant not to be."""
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.utils import _pytree
 
 from architectures import ARCHITECTURES, REFUSED
+from tpopt.errors import UnsupportedModel
+from tpopt.frontend.capture import capture
 
 
-def export(name: str) -> torch.export.ExportedProgram:
+def captured(name: str) -> torch.export.ExportedProgram:
     model, inputs = ARCHITECTURES[name]()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own deprecations while it traces
-        return torch.export.export(model, inputs, strict=False)
+    return capture(model, inputs, {}, None)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -32,11 +29,11 @@ def test_a_model_is_the_same_every_time_and_leaves_the_random_state_alone(name):
 
 
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if name not in REFUSED])
-def test_torch_can_export_it(name):
-    assert export(name).graph_signature.user_outputs
+def test_it_is_captured(name):
+    assert captured(name).graph_signature.user_outputs
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_torch_refuses_to_export_it(name):
-    with pytest.raises(GuardOnDataDependentSymNode, match="data-dependent"):
-        export(name)
+def test_it_is_refused(name):
+    with pytest.raises(UnsupportedModel, match="GuardOnDataDependentSymNode: .*data-dependent"):
+        captured(name)
