@@ -35,5 +35,5 @@ def test_it_is_captured(name):
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_it_is_refused(name):
-    with pytest.raises(UnsupportedModel, match="GuardOnDataDependentSymNode: .*data-dependent"):
+    with pytest.raises(UnsupportedModel, match=r"GuardOnDataDependentSymNode: .*data-dependent"):
         captured(name)
