@@ -50,6 +50,8 @@ from tpopt.store.records import Records
 Respecialize: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Specialization | None]
 """Makes a plan for a call of other shapes; ``None`` where the original has to run it."""
 MAX_SPECIALIZATIONS = 8
+MOST_ORDERS = 4
+"""Times that a plan is chosen again because its kernels read what lies out of order."""
 BUILDING_SHARE = 0.5
 """Part of the time that is left when candidates are known which building kernels may take."""
 
@@ -84,14 +86,18 @@ def build(attempt: Attempt) -> Built:
 def _add_rival_in_order(attempt: Attempt, built: Built, state: State) -> None:
     """Another plan for the last race, if it stands verification, where kernels read what lies out of order."""
     kept = attempt.choice, attempt.verification
-    choice = in_order(attempt, built.specialization, state)
-    if choice is None:
-        return
-    attempt.choice, beside = choice, _beside(built.specialization, choice)
+    beside = built.specialization
     try:
+        for _ in range(MOST_ORDERS):  # what comes in place of a product may leave it transposed too
+            choice = in_order(attempt, beside, state)
+            if choice is None:
+                break
+            attempt.choice, beside = choice, _beside(beside, choice)
+        if beside is built.specialization:
+            return
         if attempt.options.verify:
             verify_plan(attempt, beside, state)
-        rival = built.rivals["in order"] = _built(attempt, beside, state, choice)
+        rival = built.rivals["in order"] = _built(attempt, beside, state)
         rival.verification = attempt.verification
     except VerificationFailed:
         pass
