@@ -18,6 +18,8 @@ from tpopt.ir.to_torch import to_torch
 
 ONE = Processor(vector_bytes=64, registers=32, threads=2)
 
+CLOSE = 3e-6
+
 CELL = """
 last: f32[{n},{h}], every: f32[{t},{n},{h}] = scan[t:{t}](init=[a], xs=[x], captures=[w]) {{
   program step(s: f32[{n},{h}], g: f32[{n},{h}], v: f32[{h},{h}])
@@ -34,44 +36,49 @@ def drawn(**shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
     return {n: torch.randn(s, generator=made) * scale[n] for n, s in shapes.items()}
 
 
-def agree(
+def error(
     body: str, outs: str, given: dict[str, torch.Tensor], constants: tuple[str, ...] = (), threads: int = 1
-) -> None:
+) -> float:
+    """The largest relative L2 error of the kernel's results against its algebra in float64."""
     exact = to_torch(program(body, outs, **given), dtype=torch.float64)(*given.values())
     found = run(body, outs, constants, threads, **given)
-    assert len(found) == len(exact)
-    for got, want in zip(found, exact, strict=True):
-        torch.testing.assert_close(got.double(), want.double(), rtol=2e-5, atol=1e-5)
+    pairs = [(got.double(), want) for got, want in zip(found, exact, strict=True)]
+    return max(float((got - want).norm() / want.norm()) for got, want in pairs)
 
 
 @pytest.mark.parametrize("constants", [(), ("w",)], ids=["the matrix varies", "the matrix is packed"])
 @pytest.mark.parametrize(("t", "n", "h"), [(1, 1, 16), (2, 3, 5), (7, 2, 24), (8, 5, 33), (5, 1, 96)])
 def test_a_state_goes_from_step_to_step(t: int, n: int, h: int, constants: tuple[str, ...]):
     given = drawn(a=(n, h), x=(t, n, h), w=(h, h))
-    agree(CELL.format(t=t, n=n, h=h), "last, every", given, constants)
+    assert error(CELL.format(t=t, n=n, h=h), "last, every", given, constants) <= CLOSE
 
 
 @pytest.mark.parametrize(
     ("t", "n", "h", "blocks", "parallel"),
-    [(9, 64, 128, 2, 1), (6, 6, 16, 2, 0), (3, 50, 150, 2, 1), (4, 21, 300, 3, 1), (3, 37, 40, 1, 0)],
-    ids=["a block a thread", "little work", "25 rows", "three blocks", "a prime"],
+    [(9, 64, 128, 2, 1), (6, 6, 16, 2, 0), (3, 50, 150, 2, 1), (4, 84, 200, 4, 1)],
+    ids=["a block a thread", "little work", "25 rows", "two blocks a thread"],
 )
 def test_rows_that_know_nothing_of_each_other_run_in_blocks(t: int, n: int, h: int, blocks: int, parallel: int):
     body, given = CELL.format(t=t, n=n, h=h), drawn(a=(n, h), x=(t, n, h), w=(h, h))
     plan = plan_kernel(program(body, "last, every", **given), frozenset({"w"}), ONE)
     assert [i.extent for i in plan.rows] == [blocks, t]
     assert plan.parallel == parallel
-    agree(body, "last, every", given, ("w",), threads=2)
+    assert error(body, "last, every", given, ("w",), threads=2) <= CLOSE
 
 
-@pytest.mark.parametrize(("t", "n", "h"), [(3, 16, 400), (4, 1, 1500), (5, 70, 180)])
-def test_threads_share_the_steps_that_are_large(t: int, n: int, h: int):
+@pytest.mark.parametrize(
+    ("t", "n", "h"),
+    [(3, 16, 800), (2, 40, 768), (4, 1, 700), (5, 7, 300)],
+    ids=["a large matrix", "more than lies on a stack", "a single row", "rows that make no equal blocks"],
+)
+def test_threads_share_the_steps(t: int, n: int, h: int):
     body, given = CELL.format(t=t, n=n, h=h), drawn(a=(n, h), x=(t, n, h), w=(h, h))
     plan = plan_kernel(program(body, "last, every", **given), frozenset({"w"}), ONE)
     assert (plan.rows[0].extent, plan.parallel) == (1, 0)
     product = max(plan.nests, key=lambda nest: nest.cycles)
     assert product.parallel or product.shares > 1
-    agree(body, "last, every", given, ("w",), threads=2)
+    assert product.divided is None or product.divided in product.order  # the steps themselves are nobody's share
+    assert error(body, "last, every", given, ("w",), threads=2) <= CLOSE
 
 
 def test_rows_that_a_step_mixes_stay_together():
@@ -84,7 +91,31 @@ def test_rows_that_a_step_mixes_stay_together():
     """
     given = drawn(a=(8, 6), x=(4, 8, 6))
     assert plan_kernel(program(body, "last, y", **given), frozenset(), ONE).rows[0].extent == 1
-    agree(body, "last, y", given, threads=2)
+    assert error(body, "last, y", given, threads=2) <= CLOSE
+
+
+def test_guards_and_places_count_rows_of_the_whole():
+    body = """
+    last: f32[8,5], y: f32[3,8,5] = scan[t:3](init=[a], xs=[x], captures=[w]) {
+      program step(s: f32[8,5], g: f32[8,5], v: f32[8,5])
+      next: f32[8,5] = L[i:8,j:5] select(2 <= i < 7, s[i,j] * v[i,j], f32(i)) + g[i,j] * v[7-i,j]
+      return next, next
+    }
+    """
+    given = drawn(a=(8, 5), x=(3, 8, 5), w=(8, 5))
+    assert plan_kernel(program(body, "last, y", **given), frozenset(), ONE).rows[0].extent == 2
+    assert error(body, "last, y", given, threads=2) <= CLOSE
+
+
+def test_states_may_change_places():
+    body = """
+    m: f32[4,8], n: f32[4,8], y: f32[5,4,8] = scan[t:5](init=[a, b], xs=[x], captures=[]) {
+      program step(s: f32[4,8], u: f32[4,8], g: f32[4,8])
+      sum: f32[4,8] = L[i:4,j:8] s[i,j] + g[i,j]
+      return u, sum, s
+    }
+    """
+    assert error(body, "m, n, y", drawn(a=(4, 8), b=(4, 8), x=(5, 4, 8)), threads=2) <= CLOSE
 
 
 def test_a_step_may_have_several_stages_states_and_results():
@@ -101,7 +132,7 @@ def test_a_step_may_have_several_stages_states_and_results():
     }
     """
     given = drawn(a=(9,), b=(), x=(6, 9), w=(9,))
-    agree(body, "m, c, y, z", given, ("w",))
+    assert error(body, "m, c, y, z", given, ("w",)) <= CLOSE
 
 
 def test_two_stages_may_read_one_matrix():
@@ -114,7 +145,7 @@ def test_two_stages_may_read_one_matrix():
       return next, next
     }
     """
-    agree(body, "m, y", drawn(a=(3, 24), x=(5, 3, 24), w=(24, 24)), ("w",))
+    assert error(body, "m, y", drawn(a=(3, 24), x=(5, 3, 24), w=(24, 24)), ("w",)) <= CLOSE
 
 
 def test_what_is_stacked_may_be_a_state_as_it_was():
@@ -126,7 +157,7 @@ def test_what_is_stacked_may_be_a_state_as_it_was():
       return next, before
     }
     """
-    agree(body, "m, y", drawn(a=(8,), x=(5, 8)))
+    assert error(body, "m, y", drawn(a=(8,), x=(5, 8))) <= CLOSE
 
 
 def test_a_step_that_hands_on_too_much_is_refused():

@@ -17,7 +17,7 @@ from tpopt.backend.generated.normal import two_pass
 from tpopt.backend.generated.plan import KernelPlan, Nest, Pack, Sweep, Work, dense_strides
 from tpopt.backend.generated.products import on_matrix_unit
 from tpopt.backend.generated.row_blocks import block_of, blocked
-from tpopt.backend.generated.scans import Loop, is_large
+from tpopt.backend.generated.scans import Loop
 from tpopt.backend.generated.schedule import PARALLEL_CYCLES, reduced_in_vectors, schedule
 from tpopt.backend.generated.sizes import elements, extent, shape
 from tpopt.backend.generated.turned import with_turned
@@ -53,7 +53,9 @@ def plan_kernel(
     """
     known = dict(strides or {})
     if isinstance(program.stages[0], Scan):
-        return _of_scan(program, constants, processor, known, alone=not (matrix or decisions))
+        if len(program.stages) > 1 or matrix or decisions:
+            raise KernelUnsupported("a loop that carries a state is a kernel of its own, and runs in one way")
+        return _of_scan(program, program.stages[0], constants, processor, known)
     stages = computed_stages(program, known)
     rows = fused(stages, program.outputs)
     if matrix:
@@ -115,21 +117,11 @@ def _in_loops(
 
 
 def _of_scan(
-    program: Program,
-    constants: frozenset[str],
-    processor: Processor,
-    known: dict[str, tuple[int, ...]],
-    *,
-    alone: bool,
+    program: Program, scan: Scan, constants: frozenset[str], processor: Processor, known: dict[str, tuple[int, ...]]
 ) -> KernelPlan:
     """The plan of a loop that carries a state: each thread has a block of it, or all share each step."""
-    scan = program.stages[0]
-    assert isinstance(scan, Scan)
-    if len(program.stages) > 1 or not alone:
-        raise KernelUnsupported("a loop that carries a state is a kernel of its own, and runs in one way")
-    together = processor.threads > 1 and is_large(scan)
-    loop = Loop(scan, processor.threads, together=together)
-    sharing = processor if together else replace(processor, threads=1)
+    loop = Loop(scan, processor.threads)
+    alone = replace(processor, threads=1)
     nests: list[Nest] = []
     packs: list[Pack] = []
     works = list(loop.works())
@@ -138,7 +130,8 @@ def _of_scan(
         packable = frozenset(
             r for r in _packable(work, constants) if not any(i in depends_on(r) for i in loop.rows) and again[r] == 1
         )
-        nest = schedule(work, sharing, depth=depth, strides=known, packable=packable, in_order=True)
+        runner = processor if loop.together else alone
+        nest = schedule(work, runner, depth=depth, strides=known, packable=packable, share_steps=loop.together)
         nests.append(nest)
         packs += _packs(nest, packable, len(packs))
     cycles = sum(n.cycles * (extent(loop.steps) if n.depth > 1 else 1) for n in nests)

@@ -61,11 +61,11 @@ def schedule(
     depth: int = 0,
     strides: Mapping[str, tuple[int, ...]] | None = None,
     packable: frozenset[Read] = frozenset(),
-    in_order: bool = False,
+    share_steps: bool = False,
 ) -> Nest:
     """The nest of a work whose ``depth`` leading loops are shared. ``packable`` reads may be laid out as wanted.
 
-    Where the shared loops run ``in_order``, threads may share each of their steps.
+    Threads run parts of it where it shares no loops, or where they are to ``share_steps`` of loops that run in order.
     """
     access = Access(work, strides or {})
     loops = work.loops[depth:]
@@ -86,7 +86,7 @@ def schedule(
     sweeps = {i: sweeps[i] for i in loops if i in sweeps}  # steps in the loops' order: registers spill least
     order = _order(access, loops, way.vector, sweeps)
     cycles = way.cost * prod(extent(i) for i in loops) * _terms(access)
-    parallel = _parallel(order, sweeps, cycles, processor) if depth == 0 or in_order else 0
+    parallel = _parallel(order, sweeps, cycles, processor) if depth == 0 or share_steps else 0
     nest = Nest(work, depth, order, sweeps, across, parallel, cycles=cycles)
     divided = _divided(access, nest, packable, processor.threads)
     if divided is None:
@@ -311,7 +311,8 @@ def _divided(access: Access, nest: Nest, packable: frozenset[Read], threads: int
         return None
     moving = [r for r in access.reads if access.is_summed(r) and r not in packable]
     along = {i for r in packable for i in depends_on(r)}
-    free = [i for i in nest.work.loops if i not in along and moving and all(i in depends_on(r) for r in moving)]
+    own = nest.work.loops[nest.depth :]
+    free = [i for i in own if i not in along and moving and all(i in depends_on(r) for r in moving)]
     for iterator in free:
         tiles = ceil(extent(iterator) / nest.sweeps.get(iterator, Sweep()).span)
         if tiles == 1:
