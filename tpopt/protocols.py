@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import Final, Literal, Protocol, TypeVar, runtime_checkable
 
 from tpopt.ir import Program, Stage
 from tpopt.ir.program import Array
@@ -153,12 +153,20 @@ class Moves:
     """Stop at the first schedule within the budget."""
 
 
+MOST_COMPUTATIONS: Final = 8
+"""Computations of one node in a schedule that an annealer holds at least."""
+
+
 @runtime_checkable
 class Annealer(Protocol):
     """Anneals one schedule, a sequence of nodes that may repeat; deterministic for its seed."""
 
     def load(self, sequence: Sequence[int], budget: int) -> None:
-        """Starts from a schedule; the best one so far is forgotten."""
+        """Starts from a schedule; the best one so far is forgotten.
+
+        Raises:
+            ValueError: the sequence is no schedule, or has more than :data:`MOST_COMPUTATIONS` of one node.
+        """
         ...
 
     def run(self, moves: Moves) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -16,7 +17,7 @@ from tpopt.passes.rematerialize.orders import orders
 from tpopt.passes.rematerialize.pebbling import MOST_TRIALS, reach
 from tpopt.passes.rematerialize.schedule import Progress, Schedule, schedule_of
 from tpopt.passes.rematerialize.simulate import simulate
-from tpopt.protocols import AnnealerFactory
+from tpopt.protocols import MOST_COMPUTATIONS, AnnealerFactory
 
 Mode: TypeAlias = Literal["free", "fixed", "order", "moccasin"]
 """What may change: order and repetitions; repetitions alone (first computations keep their order); the order alone.
@@ -154,10 +155,11 @@ class _Run:
         self.best = best_of(self.graph, self.budget, [self.best, *sequences])
 
     def adopt(self, sequence: Sequence[int] | None) -> None:
-        """Keeps what a constraint program found; one that is too long to anneal waits until the end."""
+        """Keeps what a constraint program found; one that annealers do not hold waits until the end."""
         before = self.best
         self.keep([] if sequence is None else [sequence])
-        if not self.finished and len(self.best) > LONGEST * len(self.graph.sizes):
+        most = max(Counter(self.best).values(), default=0)
+        if not self.finished and (len(self.best) > LONGEST * len(self.graph.sizes) or most > MOST_COMPUTATIONS):
             self.waiting.append(self.best)
             self.best = before
 

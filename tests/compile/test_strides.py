@@ -9,7 +9,7 @@ from torch import nn
 
 from tpopt._compile.attempt import Attempt
 from tpopt._compile.build import build
-from tpopt._compile.strides import REASON, in_order
+from tpopt._compile.strides import REASON, without_transposed
 from tpopt.backend.generated.candidates import is_generated
 from tpopt.choose.choose import Choice
 from tpopt.options import Options
@@ -34,7 +34,7 @@ def built(channels: int, length: int) -> tuple[Attempt, Choice | None]:
         Pointwise(channels).eval(), inputs, {}, None, Options(choice="model", gate=False), time.perf_counter()
     )
     made = build(attempt)
-    return attempt, in_order(attempt, made.specialization, made.state)
+    return attempt, without_transposed(attempt, made.specialization, made.state)
 
 
 def test_a_generated_kernel_does_not_read_what_a_library_left_transposed():

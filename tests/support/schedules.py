@@ -45,3 +45,25 @@ def training_blocks(blocks: int) -> ComputationGraph:
         sizes.append(sizes[v])
         durations.append(2 * durations[v])
     return ComputationGraph.of(sizes, durations, operands)
+
+
+def crowded(users: int) -> ComputationGraph:
+    """A node with many users, and between them what leaves no room for it within a budget of 100."""
+    sizes, durations, operands, workspaces = [60], [1], [[]], [0]
+    before: list[int] = []
+    for _ in range(users):
+        sizes += [10, 10]
+        durations += [5, 5]
+        workspaces += [50, 0]
+        operands += [before, [0, len(operands)]]
+        before = [len(operands) - 1]
+    nodes = range(len(sizes))
+    return ComputationGraph.of(
+        sizes,
+        durations,
+        operands,
+        ids=list(map(str, nodes)),
+        order=nodes,
+        repeatable=[True] * len(nodes),
+        workspaces=workspaces,
+    )

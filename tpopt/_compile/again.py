@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tpopt._compile.derivations import without_culprit, without_derived
@@ -21,6 +21,8 @@ MAX_CHOICES = 5
 """Further choices after one that verification turned down; the last is the plan of originals."""
 MOST_BY_ROUNDING = 16.0
 """Times what is allowed that a plan is off because its sums are long; what is further off is wrong."""
+DERIVATIONS_GO_AT = 2
+"""Choices after which all derivations go before single candidates do."""
 
 
 def chosen_again(attempt: Attempt, left: int) -> Choice | None:
@@ -34,33 +36,34 @@ def chosen_again(attempt: Attempt, left: int) -> Choice | None:
     if row is None or before is None or not left or before is attempt.plain:
         return None
     if left > 1 and time.perf_counter() < attempt.deadline:
-        for remedy in _remedies(attempt, before, MAX_CHOICES - left):
-            again = remedy()
+        for again in _remedies(attempt, before, MAX_CHOICES - left):
             if again is not None and attempt.prover.all_proved(again.solution.picked):
                 return again
     return attempt.plain
 
 
-def _remedies(attempt: Attempt, before: Choice, tried: int) -> Iterator[Callable[[], Choice | None]]:
+def _remedies(attempt: Attempt, before: Choice, tried: int) -> Iterator[Choice | None]:
+    """Each is chosen when the one before it was of no use."""
     assert attempt.traced is not None
     assert attempt.verification is not None
-    original, row, picked = attempt.traced.original, attempt.verification, before.solution.picked
-    error, tolerance = row.l2_rel, row.tolerance
-
-    def without(found: Candidates | None) -> Choice | None:
-        try:
-            return None if found is None else solved(original, attempt.forms, found, before.prices)
-        except InvalidProgram:
-            return None
-
+    original, picked = attempt.traced.original, before.solution.picked
+    error, tolerance = attempt.verification.l2_rel, attempt.verification.tolerance
     if not tried and error is not None and tolerance is not None and tolerance < error <= MOST_BY_ROUNDING * tolerance:
-        yield lambda: choose_again(original, attempt.forms, before, attempt.sizes, error=error, tolerance=tolerance)
+        yield choose_again(original, attempt.forms, before, attempt.sizes, error=error, tolerance=tolerance)
     exact = without_derived(before.found, attempt.history, picked)
-    if exact is not None and tried > 1:
-        yield lambda: without(exact)
-    if attempt.culprit is not None:
-        left = without_culprit(before.found, attempt.history, picked, attempt.culprit.name)
-        if left is not None:
+    sound = _without_culprit(attempt, before)
+    for found in (sound, exact) if tried < DERIVATIONS_GO_AT else (exact, sound):
+        if found is None:
+            continue
+        if found is sound:
             _log.warning("verification turned a plan down, which is chosen again without its %s", attempt.culprit)
-        yield lambda: without(left)
-    yield lambda: without(exact)
+        try:
+            yield solved(original, attempt.forms, found, before.prices)
+        except InvalidProgram:
+            yield None
+
+
+def _without_culprit(attempt: Attempt, before: Choice) -> Candidates | None:
+    if attempt.culprit is None:
+        return None
+    return without_culprit(before.found, attempt.history, before.solution.picked, attempt.culprit.name)

@@ -18,7 +18,7 @@ from tpopt._compile.check import verify_plan
 from tpopt._compile.factorize import factors_of, fragment
 from tpopt._compile.samples import samples_of
 from tpopt._compile.shapes import dynamic_from
-from tpopt._compile.strides import in_order
+from tpopt._compile.strides import without_transposed
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
 from tpopt.backend.generated.binding import build_all
@@ -89,7 +89,7 @@ def _add_rival_in_order(attempt: Attempt, built: Built, state: State) -> None:
     beside = built.specialization
     try:
         for _ in range(MOST_ORDERS):  # what comes in place of a product may leave it transposed too
-            choice = in_order(attempt, beside, state)
+            choice = without_transposed(attempt, beside, state)
             if choice is None:
                 break
             attempt.choice, beside = choice, _beside(beside, choice)
@@ -99,8 +99,8 @@ def _add_rival_in_order(attempt: Attempt, built: Built, state: State) -> None:
             verify_plan(attempt, beside, state)
         rival = built.rivals["in order"] = _built(attempt, beside, state)
         rival.verification = attempt.verification
-    except VerificationFailed:
-        pass
+    except VerificationFailed as error:
+        record("verify", "turned down the plan in order", reason=str(error))
     finally:
         attempt.choice, attempt.verification = kept
 

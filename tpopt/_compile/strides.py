@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 REASON = "its result lies in memory in another order than generated kernels that read it were measured with"
 
 
-def in_order(attempt: Attempt, special: Specialization, state: State) -> Choice | None:
+def without_transposed(attempt: Attempt, special: Specialization, state: State) -> Choice | None:
     """The cheapest plan in which generated kernels read what lies in order; ``None`` where they do already.
 
     A product of matrices may come out transposed, and what reads it take several times as long as for dense memory.
@@ -26,12 +26,13 @@ def in_order(attempt: Attempt, special: Specialization, state: State) -> Choice 
     assert attempt.traced is not None
     assert attempt.choice is not None
     choice = attempt.choice
-    values = values_of(special)(*example(attempt, attempt.traced, state))
     read = {v for c in choice.solution.picked if is_generated(c) for v in c.needs}
-    made = {
-        v for c in choice.solution.picked if _made_by_library(c) for v in c.produces if v in read and v.layout == ROW
-    }
-    odd = {v for v in made if v.name in values and not values[v.name].is_contiguous()}
+    made = [v for c in choice.solution.picked if _made_by_library(c) for v in c.produces]
+    doubtful = {v for v in made if v in read and v.layout == ROW}
+    if not doubtful:
+        return None
+    values = values_of(special)(*example(attempt, attempt.traced, state))
+    odd = {v for v in doubtful if v.name in values and not values[v.name].is_contiguous()}
     lost = [c for c in choice.found.admitted if _made_by_library(c) and odd.intersection(c.produces)]
     if not lost:
         return None

@@ -17,25 +17,22 @@ def competitors(candidates: Sequence[Candidate], wide: Mapping[str, str]) -> lis
         waiting.setdefault(_home(candidate, wide), []).append(candidate)
     missing = {v for c in candidates for v in c.produces} - _given(candidates, wide)
     done: list[list[Candidate]] = []
-    while waiting:
-        parts = {}
-        for name, group in waiting.items():
-            parts[name] = _runnable(group, missing)
-            if len(parts[name]) == len(group):
-                done.append(group)
-                missing.difference_update(v for c in group for v in c.produces)
-        whole = [name for name, part in parts.items() if len(part) == len(waiting[name])]
-        for name in whole:
-            del waiting[name]
-        if whole or not waiting:
-            continue
-        name = next((n for n, part in parts.items() if part), next(iter(waiting)))
-        part = parts[name] or waiting[name]
+
+    def take(name: str, part: list[Candidate]) -> None:
         done.append(part)
         missing.difference_update(v for c in part for v in c.produces)
-        waiting[name] = [c for c in waiting[name] if c not in part]
-        if not waiting[name]:
-            del waiting[name]
+        group = waiting.pop(name)
+        if len(part) < len(group):
+            waiting[name] = [c for c in group if c not in part]
+
+    while waiting:
+        before = len(done)
+        for name, group in list(waiting.items()):
+            if len(_runnable(group, missing)) == len(group):
+                take(name, group)
+        if len(done) == before:
+            parts = ((name, _runnable(group, missing)) for name, group in waiting.items())
+            take(*next((found for found in parts if found[1]), next(iter(waiting.items()))))
     return done
 
 
@@ -52,7 +49,7 @@ def _runnable(group: Sequence[Candidate], missing: Set[Value]) -> list[Candidate
     """Members whose needs are there, or made by other such members (the conversions of a value stand in its group)."""
     made: set[Value] = set()
     while True:
-        found = [c for c in group if not (missing - made) & set(c.needs)]
+        found = [c for c in group if all(v in made or v not in missing for v in c.needs)]
         fresh = {v for c in found for v in c.produces} - made
         if not fresh:
             return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from tpopt.errors import UnsupportedModel
 
+_ONE_AT_A_TIME = threading.RLock()
 _IN_PARTS = 'torch.compile(model, backend="tpopt") optimizes the parts before and after the decision'
 
 
@@ -48,12 +50,13 @@ def _masks_as_given() -> Iterator[None]:
 
     Nothing can be exported that depends on them, and what is found only chooses a kernel: the mask is applied anyway.
     """
-    detect = transformer._detect_is_causal_mask  # noqa: SLF001 - torch has no switch for it
-    transformer._detect_is_causal_mask = _as_told  # noqa: SLF001
-    try:
-        yield
-    finally:
-        transformer._detect_is_causal_mask = detect  # noqa: SLF001
+    with _ONE_AT_A_TIME:  # else who comes second would keep the first one's for the original
+        detect = transformer._detect_is_causal_mask  # noqa: SLF001 - torch has no switch for it
+        transformer._detect_is_causal_mask = _as_told  # noqa: SLF001
+        try:
+            yield
+        finally:
+            transformer._detect_is_causal_mask = detect  # noqa: SLF001
 
 
 def _as_told(mask: torch.Tensor | None, is_causal: bool | None = None, size: int | None = None) -> bool:  # noqa: ARG001 - torch's signature

@@ -14,8 +14,11 @@ from tpopt.protocols import AnnealerFactory
 from tpopt.training.budget import shown
 from tpopt.training.operations import Operations, schedule_graph
 
-TRIES: Final = (0.5, 0.2, 0.15, 0.15)
-"""Parts of the time for schedules until one keeps the budget at the level of storages."""
+TRIES: Final = (0.5, 0.2, 0.15, 0.15, 0.5, 1.0)
+"""Parts of the time for schedules until one keeps the budget at the level of storages.
+
+The last come on top of the whole: a step that is given up costs its user more than that time.
+"""
 MARGIN: Final = 2
 """How many times the overshoot of one schedule the next one has less."""
 
@@ -57,7 +60,7 @@ def plan_step(
 
     The solver sees an operation with several results as one that makes the largest, and others that follow; what is
     counted in the end are the storages as the runner makes and frees them. Where they exceed the budget, the solver
-    gets less and searches again.
+    gets less and searches again; where it found nothing, it gets back half of what was taken away.
 
     Raises:
         LimitExceeded: no sequence within the budget was found, with the lowest peak and what no sequence undercuts.
@@ -65,17 +68,18 @@ def plan_step(
     graph, steps = schedule_graph(operations)
     floor = max(operations_floor(operations), 0)
     limit, lowest = budget, None
-    for part in TRIES:
-        shorter = dataclasses.replace(search, seconds=part * search.seconds)
+    for number, part in enumerate(TRIES):
+        shorter = dataclasses.replace(search, seconds=part * search.seconds, seed=search.seed + number)
         schedule = rematerialize(graph, limit, shorter, annealer=annealer, progress=progress)
         sequence = executed(schedule.sequence, steps)
         plan = StepPlan(sequence, tuple(operations.live_bytes(sequence)), schedule)
         if plan.peak <= budget:
             return plan
         lowest = plan if lowest is None or plan.peak < lowest.peak else lowest
-        if schedule.status in {"infeasible", "unknown"}:
+        unreached = schedule.status in {"infeasible", "unknown"}
+        if unreached and limit == budget and (number or schedule.status == "infeasible"):
             break
-        limit -= MARGIN * (plan.peak - budget)
+        limit = (limit + budget + 1) // 2 if unreached else limit - MARGIN * (plan.peak - budget)
     assert lowest is not None
     raise LimitExceeded(
         f"memory_budget {shown(budget)}: no order of the step within it was found; the lowest peak is "

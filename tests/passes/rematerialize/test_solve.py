@@ -3,9 +3,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from support.schedules import training_blocks, training_chain
+from support.schedules import crowded, training_blocks, training_chain
 
-from tpopt.backend.native.annealer import NativeAnnealer
+from tpopt.backend.native.annealer import SLOTS_PER_NODE, SPARE_SLOTS, NativeAnnealer
 from tpopt.errors import UsageError
 from tpopt.passes.rematerialize import (
     ComputationGraph,
@@ -17,7 +17,7 @@ from tpopt.passes.rematerialize import (
     simulate,
 )
 from tpopt.passes.rematerialize.annealing import Clock, Pace, Scaled
-from tpopt.protocols import Annealer, Moves
+from tpopt.protocols import MOST_COMPUTATIONS, Annealer, Moves
 
 CHAIN = training_chain(16)
 
@@ -118,6 +118,32 @@ def test_a_search_has_time():
 
 def test_the_native_annealer_is_an_annealer():
     assert isinstance(NativeAnnealer(Scaled.of(CHAIN).arrays, keep_first=False, seed=0), Annealer)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "step"),
+    [
+        ((0, *[1] * (MOST_COMPUTATIONS + 1)), MOST_COMPUTATIONS + 1),
+        ((1, 0), 0),
+        ((0, len(CHAIN)), 1),
+        ((0, -1), 1),
+        (CHAIN.order * 6, (SLOTS_PER_NODE * len(CHAIN) + SPARE_SLOTS) // 2),
+    ],
+    ids=["a node too often", "before an operand", "no node", "a negative node", "too many steps"],
+)
+def test_the_native_annealer_takes_schedules_alone(sequence: tuple[int, ...], step: int):
+    annealer = NativeAnnealer(Scaled.of(CHAIN).arrays, keep_first=False, seed=0)
+    with pytest.raises(ValueError, match=f"^step {step} of the schedule, node"):
+        annealer.load(sequence, 8)
+    assert annealer.run(Moves(1000, 0.5, 0.005, 0.3, (1, 0.3, 0.15, 0.1, 0.1))) <= 1000
+
+
+@pytest.mark.parametrize("mode", ["free", "fixed"])
+def test_a_node_that_is_computed_more_often_than_annealers_hold(mode: Mode):
+    graph = crowded(MOST_COMPUTATIONS + 4)
+    found = rematerialize(graph, 100, Search(mode, seconds=2.0), annealer=NativeAnnealer)
+    assert (found.status, found.peak) == ("optimal", 80)
+    assert found.sequence.count(0) >= MOST_COMPUTATIONS + 4
 
 
 @pytest.mark.acceptance

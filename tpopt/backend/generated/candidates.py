@@ -18,7 +18,7 @@ from tpopt.backend.generated.tuned import tuned_decisions
 from tpopt.backend.generated.unroll import reads_literals
 from tpopt.choose.candidate import CHANNELS_LAST, ROW, Candidate, Candidates, Value, in_layout
 from tpopt.errors import KernelUnsupported, UsageError
-from tpopt.ir import Compute, Kernel, Program, Read, Scan, Select, Tensor
+from tpopt.ir import Compute, Kernel, Program, Read, Scan, Select, Stage, Tensor
 from tpopt.ir.walk import map_stage_tensors, postorder, stage_reads
 from tpopt.ir.work import stage_work
 from tpopt.rewrite.numerics import Numerics
@@ -93,11 +93,8 @@ class _Offers:
         made = {o for s in group.stages for o in s.outs}
         reads = tuple(dict.fromkeys(t for s in group.stages for t in stage_reads(s) if t not in made))
         outs = (*last.outs, *(o for o in group.outs if o not in last.outs))
-        fixed = tuple(n for n, t in enumerate(reads) if t.name in self._constants)
-        parameters: tuple[tuple[str, tuple[int, ...]], ...] = ((CONSTANTS, fixed),)
-        if guarded := tuple(n for n, t in enumerate(reads) if t in self._inputs and _is_guarded(t, group.stages)):
-            parameters = (*parameters, (FOREIGN, guarded))
-        kernel = Kernel(outs, IMPLEMENTATION, reads, group.stages, parameters)
+        guarded = [t for t in reads if t in self._inputs and _is_guarded(t, group.stages)]
+        kernel = self._kernel(outs, reads, group.stages, guarded)
         covers = tuple(o.name for s in group.stages for o in s.outs)
         layouts = self._layouts(kernel)
         placed = _placed(kernel, layouts)
@@ -114,15 +111,21 @@ class _Offers:
     def loop(self, scan: Scan) -> None:
         """A loop that carries a state, as it is."""
         reads = tuple(dict.fromkeys(stage_reads(scan)))
-        fixed = tuple(n for n, t in enumerate(reads) if t.name in self._constants)
-        parameters: tuple[tuple[str, tuple[int, ...]], ...] = ((CONSTANTS, fixed),)
         steps = [t for s in scan.body.stages if isinstance(s, Compute) for t in postorder(*s.bodies)]
-        if any(isinstance(t, Select) for t in steps):
-            parameters = (*parameters, (FOREIGN, tuple(n for n, t in enumerate(reads) if t in self._inputs)))
-        kernel = Kernel(scan.outs, IMPLEMENTATION, reads, (scan,), parameters)
+        guarded = [t for t in reads if t in self._inputs] if any(isinstance(t, Select) for t in steps) else []
+        kernel = self._kernel(scan.outs, reads, (scan,), guarded)
         if kernel not in self._known:
             self._known.add(kernel)
             self._offer(kernel, {}, tuple(o.name for o in scan.outs))
+
+    def _kernel(
+        self, outs: tuple[Tensor, ...], reads: tuple[Tensor, ...], stages: tuple[Stage, ...], guarded: Sequence[Tensor]
+    ) -> Kernel:
+        """``guarded`` come from outside of the plan, and are not read everywhere that an index leads."""
+        parameters = [(CONSTANTS, tuple(n for n, t in enumerate(reads) if t.name in self._constants))]
+        if guarded:
+            parameters.append((FOREIGN, tuple(n for n, t in enumerate(reads) if t in guarded)))
+        return Kernel(outs, IMPLEMENTATION, reads, stages, tuple(parameters))
 
     def _in_layouts(self, kernel: Kernel, layouts: dict[str, str], covers: tuple[str, ...]) -> None:
         """Without the matrix unit and on it; on it alone where that is certain to be faster."""

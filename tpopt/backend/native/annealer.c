@@ -404,12 +404,27 @@ EXPORT Annealer *tpopt_annealer_new(int nodes, int most_copies, int keep_first, 
     return NULL;
 }
 
-/* starts from a valid schedule of at most capacity / 2 steps, and forgets the best one */
-EXPORT void tpopt_annealer_load(Annealer *a, const int32_t *sequence, int count, int32_t budget) {
+/* how many steps of a sequence are a schedule that there is room for: nodes of the graph, each after its operands */
+static int valid_steps(Annealer *a, const int32_t *sequence, int count) {
+    memset(a->copied, 0, sizeof(int32_t) * a->nodes);
+    for (int i = 0; i < count; i++) {
+        int v = sequence[i];
+        if (i == a->capacity / 2 || v < 0 || v >= a->nodes || a->copied[v] == a->most_copies) return i;
+        for (int e = a->pred_at[v]; e < a->pred_at[v + 1]; e++)
+            if (!a->copied[a->pred[e]]) return i;
+        a->copied[v]++;
+    }
+    return count;
+}
+
+/* starts from a schedule, and forgets the best one; returns count, or the first step that has no place in one */
+EXPORT int tpopt_annealer_load(Annealer *a, const int32_t *sequence, int count, int32_t budget) {
+    int valid = valid_steps(a, sequence, count);
     a->budget = budget;
-    spread(a, sequence, count);
+    spread(a, sequence, valid);
     a->best_excess = INT64_MAX;
     keep_if_best(a);
+    return valid;
 }
 
 /* makes moves while the temperature falls from hot to cold, both in units of time; kinds weighs the kinds of moves;
@@ -418,6 +433,7 @@ EXPORT int64_t tpopt_annealer_run(Annealer *a, int64_t moves, double hot, double
                                   const double *kinds, int stop_within) {
     double temperature = hot, all = 0, factor = pow(cold / hot, 1.0 / 256), energy = 0;
     int64_t stage = moves / 256 + 1;
+    if (!a->count) return 0;
     for (int k = 0; k < KINDS; k++) all += kinds[k];
     for (int64_t i = 0; i < moves; i++) {
         if (stop_within && !a->best_excess) return i;

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tpopt.backend.native.compiled import compiled
 from tpopt.errors import KernelBuildFailed
-from tpopt.protocols import AnnealerGraph, Moves
+from tpopt.protocols import MOST_COMPUTATIONS, AnnealerGraph, Moves
 
 SOURCE: Final = Path(__file__).with_name("annealer.c")
 FLAGS: Final = ("-O3", "-shared", "-fPIC", "-fvisibility=hidden")
@@ -26,7 +26,9 @@ SPARE_SLOTS: Final = 128
 class NativeAnnealer:
     """One annealing process. Calls leave the interpreter free, so that several run beside each other."""
 
-    def __init__(self, graph: AnnealerGraph, *, keep_first: bool, seed: int, most_copies: int = 8) -> None:
+    def __init__(
+        self, graph: AnnealerGraph, *, keep_first: bool, seed: int, most_copies: int = MOST_COMPUTATIONS
+    ) -> None:
         """Raises :class:`KernelBuildFailed` where the C file cannot be compiled or memory is short."""
         self._library = _library()
         nodes = len(graph.sizes)
@@ -41,16 +43,20 @@ class NativeAnnealer:
         )  # the process points into them
         pointers = (a.ctypes.data_as(ctypes.c_void_p) for a in self._arrays)
         self._process = self._library.tpopt_annealer_new(
-            nodes, most_copies, int(keep_first), self._capacity, *pointers, ctypes.c_uint64(seed)
+            nodes, MOST_COMPUTATIONS, int(keep_first), self._capacity, *pointers, ctypes.c_uint64(seed)
         )
         if not self._process:
             raise KernelBuildFailed(f"there is no memory to anneal a schedule of {nodes} nodes")
 
     def load(self, sequence: Sequence[int], budget: int) -> None:
         steps = np.asarray(sequence, dtype=np.int32)
-        if len(steps) > self._capacity // 2:
-            raise ValueError(f"a schedule of {len(steps)} steps does not fit into {self._capacity // 2}")
-        self._library.tpopt_annealer_load(self._process, steps.ctypes.data_as(ctypes.c_void_p), len(steps), budget)
+        pointer = steps.ctypes.data_as(ctypes.c_void_p)
+        valid = self._library.tpopt_annealer_load(self._process, pointer, len(steps), budget)
+        if valid != len(steps):
+            raise ValueError(
+                f"step {valid} of the schedule, node {steps[valid]}, is no node, comes before an operand, or is one "
+                f"too many: there is room for {self._capacity // 2} steps, {MOST_COMPUTATIONS} of one node"
+            )
 
     def run(self, moves: Moves) -> int:
         kinds = (ctypes.c_double * len(moves.kinds))(*moves.kinds)
@@ -87,7 +93,7 @@ def _library() -> ctypes.CDLL:
         raise KernelBuildFailed(f"the annealer {path} does not load: {error}") from error
     c = ctypes
     _declare(library, "new", c.c_void_p, [*[c.c_int] * 4, *[c.c_void_p] * 8, c.c_uint64])
-    _declare(library, "load", None, [c.c_void_p, c.c_void_p, c.c_int, c.c_int32])
+    _declare(library, "load", c.c_int, [c.c_void_p, c.c_void_p, c.c_int, c.c_int32])
     _declare(library, "run", c.c_int64, [c.c_void_p, c.c_int64, *[c.c_double] * 3, c.c_void_p, c.c_int])
     _declare(library, "best", c.c_int, [c.c_void_p] * 4)
     _declare(library, "free", None, [c.c_void_p])
