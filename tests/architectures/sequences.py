@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from recurrent import Speech
 from torch import Tensor, nn
 from torch.nn.functional import glu, pad, relu, silu
 
@@ -111,22 +112,6 @@ class Ranker(nn.Module):
         return scores.softmax(-1).cumsum(-1), ordered.cumsum(1)
 
 
-class Speech(nn.Module):
-    """A convolution over time and frequency, and recurrent layers in both directions."""
-
-    def __init__(self, bands: int = 24, states: int = 20, letters: int = 11) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(1, 6, (11, 5), (2, 2), (5, 2)), nn.BatchNorm2d(6), nn.Hardtanh(0.0, 20.0)
-        )
-        self.recurrent = nn.GRU(6 * bands // 2, states, 2, bidirectional=True, batch_first=True)
-        self.letters = nn.Linear(2 * states, letters)
-
-    def forward(self, spectrum: Tensor) -> Tensor:
-        frames = self.features(spectrum).permute(0, 3, 1, 2).flatten(2)
-        return self.letters(self.recurrent(frames)[0]).log_softmax(-1)
-
-
 class Conformer(nn.Module):
     """Half a feed-forward layer, attention, a gated depthwise convolution, the other half."""
 
@@ -179,7 +164,7 @@ def sort_and_cumsum() -> Example:
 
 @seeded
 def speech() -> Example:
-    return Speech(), (torch.randn(2, 1, 24, 40),)
+    return Speech(24, 20, 11), (torch.randn(2, 1, 24, 40),)
 
 
 @seeded

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -273,18 +274,33 @@ def test_an_interrupt_before_there_is_a_plan_gives_the_original(compiled, monkey
 
 
 def test_a_defect_gives_the_original_a_warning_and_a_traceback_in_the_log(compiled, monkeypatch, caplog):
-    def fails(*_: Any) -> None:
-        raise ZeroDivisionError("sizes[0]")
-
-    monkeypatch.setattr(door, "build", fails)
+    monkeypatch.setattr(door, "race", divmod)
     model, x = Perceptron().eval(), torch.randn(4, 16)
-    with pytest.warns(
-        RuntimeWarning, match=r"ZeroDivisionError in test_compile.py, line \d+: sizes\[0\]; the original"
-    ):
-        made = compiled(model, x)
-    assert made.report.result.reason.startswith("a defect of tpopt: ZeroDivisionError")
+    with pytest.warns(RuntimeWarning, match=r"TypeError in door.py, line \d+: .*; the original model runs"):
+        made = compiled(model, x, gate=True)
+    assert made.report.result.reason.startswith("a defect of tpopt: TypeError")
     assert torch.equal(made(x), model(x))
     assert caplog.records[-1].exc_info is not None
+
+
+def stops(*_: Any) -> None:
+    raise ZeroDivisionError("my own code")
+
+
+class Stops:
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        stops()
+        yield torch.ones(1)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"progress": stops}, {"calibration": Stops(), "budget": tpopt.Budget(max_error=0.01)}],
+    ids=["a callback", "data"],
+)
+def test_what_code_of_the_caller_raises_passes_through(given: dict[str, Any], compiled: Any):
+    with pytest.raises(ZeroDivisionError, match="my own code"):
+        compiled(Perceptron().eval(), torch.randn(4, 16), **given)
 
 
 def test_an_interrupt_during_the_race_keeps_the_verified_plan(compiled, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from support.small import Perceptron
 
-from tpopt._compile import gate
+from tpopt._compile import build, gate
 from tpopt.measure import Timings
 
 
@@ -61,6 +61,23 @@ def test_the_plan_of_originals_takes_the_place_of_one_that_is_slower(compiled, t
     assert {s.kind for s in made.plan.steps} == {"original"}
     assert made.report.original_share == 1.0
     assert made.report.verification.passed
+
+
+def test_a_plan_in_order_takes_the_place_of_one_that_is_slower(compiled, times, monkeypatch):
+    """The plan of originals stands for it: it is another one than the chosen."""
+    rivals: list[Any] = []
+
+    def without_transposed(attempt: Any, *_: Any) -> Any:
+        rivals.append(None if rivals else attempt.plain)
+        return rivals[-1]
+
+    monkeypatch.setattr(build, "without_transposed", without_transposed)
+    times.update({"original": (2.0,) * 5, "plan": (1.5,) * 5, "plain": (1.4,) * 5, "in order": (1.0,) * 5})
+    made = compiled(Perceptron().eval(), torch.randn(4, 16), gate=True, choice="measured")
+    assert made.report.result.reason.endswith("it reads in order what the cheapest plan reads transposed")
+    assert made.plan == rivals[0].plan
+    assert made.report.verification.passed
+    assert len(rivals) == 2
 
 
 @pytest.mark.parametrize(

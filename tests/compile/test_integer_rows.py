@@ -7,18 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import budgets
 import pytest
 import torch
-from support.tree import ROOT
 from torch import Tensor, nn
 
 import tpopt
 from tpopt.measure import Ratio, interleave
-
-if (folder := str(ROOT / "examples")) not in sys.path:
-    sys.path.append(folder)
-
-import budgets
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.serial]
 ROUNDS = 15

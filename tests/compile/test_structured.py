@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import pytest
 import torch
-from support.tree import ROOT
-from torch import Tensor, nn
-
-import tpopt
-
-if (folder := str(ROOT / "examples")) not in sys.path:
-    sys.path.append(folder)
-
 from derivations.products import gaunt_tensor
 from structured import ZOO
 from structured.attention import axial_kernel, galerkin_attention, kronecker_attention, transform_once
@@ -27,6 +18,9 @@ from structured.equivariant import (
     tensornet_product,
 )
 from structured.layers import bilinear_mlp, hyperbolic_linear, tensor_train_layer
+from torch import Tensor, nn
+
+import tpopt
 
 SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
     "gaunt_product": {"degree": 2, "nodes": 2, "channels": 3},

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from support.tree import ROOT
+import derivations
+
 from tpopt.frontend.trace import trace
 from tpopt.ir import Program
 from tpopt.passes.derive.derivation import Derivation
@@ -43,29 +42,10 @@ SIZES: Mapping[str, Mapping[str, int]] = {
 }
 
 
-def expressions() -> Mapping[str, Callable[..., Any]]:
-    """The modules by name."""
-    found: Mapping[str, Callable[..., Any]] = example_module("derivations").ZOO
-    return found
-
-
-def zoo_module(name: str) -> Any:
-    """A module of the zoo."""
-    return example_module(f"zoo.{name}")
-
-
-def example_module(name: str) -> Any:
-    """A module of the examples."""
-    folder = str(ROOT / "examples")
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    return importlib.import_module(name)
-
-
 @cache
 def algebra(name: str) -> Program:
     """The algebra of an expression at its small size."""
-    model, inputs = expressions()[name](**SIZES[name])
+    model, inputs = derivations.ZOO[name](**SIZES[name])
     passes = registry().parse("default").passes
     return Pipeline(tuple(p for p in passes if not p.bargain)).run(trace(model, inputs).algebra)
 

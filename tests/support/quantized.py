@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
+import digits
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from support.tree import ROOT
 from tpopt.passes.precision.assignment import Problem, Resource, assign, monotone
 from tpopt.passes.precision.quantizers import Grid, asymmetric, least_error
 from tpopt.passes.precision.ranges import min_max
@@ -20,11 +19,6 @@ from tpopt.sensitivity.first_order import fisher_traces, noise_coefficients
 from tpopt.sensitivity.hessian import Estimate, gradient, traces
 from tpopt.sensitivity.objective import Objective
 from tpopt.sensitivity.pairs import Changes, changes
-
-if (folder := str(ROOT / "examples")) not in sys.path:
-    sys.path.append(folder)
-
-import digits
 
 ALL = (4, 5, 6, 7, 8)
 PROBES = 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sysconfig
 import time
 import traceback
 import warnings
@@ -35,6 +36,8 @@ from tpopt.runtime.compiled import CompiledModel, Signature
 from tpopt.runtime.eager import EagerCallable
 
 _log = logging.getLogger("tpopt")
+INSTALLED = {"site-packages", "dist-packages"}
+"""Folders of packages."""
 
 
 def compile(  # noqa: A001 - the public name
@@ -70,6 +73,8 @@ def compile(  # noqa: A001 - the public name
     Raises:
         UsageError: an argument is of a wrong kind; UnknownName for an option that does not exist.
         LimitExceeded: no plan keeps the budget's bounds on memory; the message says what the nearest one takes.
+
+    What a callback or a data set of the caller raises passes through.
     """
     chosen = Options.of(options, overrides)
     if not isinstance(model, torch.nn.Module):
@@ -113,13 +118,24 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
         result = ResultRow(status="optimized", reason="interrupted during the final race; the verified program is kept")
     except TpoptError:
         raise
-    except Exception as error:  # noqa: BLE001 - a defect of ours must not cost the user the model
+    except Exception as error:  # a defect of ours must not cost the user the model
+        if _is_callers(error):
+            raise
         return ResultRow(status="original", reason=_defect(error)), None
     if result.status != "optimized":
         return result, None
     chosen = attempt.built or built
     chosen.specialization.binder.keep_only((s.stage for s in chosen.plan.steps), attempt.sizes)
     return result, chosen.callable
+
+
+def _is_callers(error: Exception) -> bool:
+    """Whether code of the caller raised it, neither ours nor installed: a callback, a dataset."""
+    (frame, _), *_ = reversed(list(traceback.walk_tb(error.__traceback__)))
+    ours = str(frame.f_globals.get("__name__")).partition(".")[0] == __name__.partition(".")[0]
+    file = Path(frame.f_code.co_filename)
+    installed = INSTALLED.intersection(file.parts) or file.is_relative_to(sysconfig.get_path("stdlib"))
+    return not ours and not installed and file.is_file()
 
 
 def _defect(error: Exception) -> str:

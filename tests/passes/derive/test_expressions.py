@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.derivations import algebra, derived, explored, explored_model, zoo_module
+from support.derivations import algebra, derived, explored, explored_model
 from support.programs import permutations
+from zoo.mace import SymmetricContraction
 
 from tpopt.ir import Compute, DType, Kernel, Program, Tensor
 from tpopt.ir.work import work
@@ -107,7 +108,7 @@ def test_a_kronecker_product_is_two_small_products():
 
 
 def test_the_symmetric_contraction_of_mace_takes_a_third_of_the_best_pairwise_order():
-    model = zoo_module("mace").SymmetricContraction(channels=4, components=9, paths=3, elements=5).eval()
+    model = SymmetricContraction(channels=4, components=9, paths=3, elements=5).eval()
     found = explored_model(model, (torch.randn(6, 4, 9), torch.randn(6, 5)))
     best = min((d for d in found if "SymmetricPowers" in d.laws), key=macs)
     pairwise = 6 * 4 * 5 * (9**3 + 9**2 + 9) + 6 * 4 * (9**3 + 9**2 + 9)  # elements first, weights folded, then Horner

@@ -6,7 +6,8 @@ import random
 from math import inf, nan
 
 import pytest
-from support.derivations import example_module, explored, explored_model
+from structured.equivariant import permutation_layer
+from support.derivations import explored, explored_model
 
 from tpopt.ir import DType, Guard, Iter, Scalar, Select, Tensor, const, guard
 from tpopt.ir.index import evaluate
@@ -63,8 +64,7 @@ def test_each_piece_is_multiplied_by_its_part_of_the_matrix_alone(text: str, mos
 
 def test_maps_that_are_stacked_and_mixed_are_mixed_before_they_are_broadcast():
     nodes, batch, channels = 5, 2, 3
-    structured = example_module("structured.equivariant")
-    found = explored_model(*structured.permutation_layer(nodes, batch, channels), cost=MACS)
+    found = explored_model(*permutation_layer(nodes, batch, channels), cost=MACS)
     dense, vectors, diagonals = 2 * channels**2 * nodes**2, 13 * channels**2 * nodes, 5 * channels * nodes**2
     assert min(map(macs, found)) <= batch * (dense + vectors + diagonals) < batch * 15 * channels**2 * nodes**2
     assert all(replay(d.certificate()).passed for d in found)
