@@ -195,7 +195,7 @@ def test_batches_of_other_shapes_run_the_original_while_the_metric_is_measured(c
         return float(sum((model(x) - WIDE(x)).norm() / WIDE(x).norm() for x in data))
 
     data = [torch.randn(64, 256), torch.randn(17, 256)]
-    budget = tpopt.Budget(max_drop=1.0, metric=loss, higher_is_better=False)
+    budget = tpopt.Budget(max_drop=1.0, metric=loss, higher_is_better=False, weights_bytes="0.51x")
     fast = compiled(WIDE, X, choice="measured", kernels="library", budget=budget, validation=data)
     assert approximations(fast)
     assert len(seen) == 2  # the original, and the one plan that was tried

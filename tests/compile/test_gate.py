@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import pytest
 import torch
+from support.processor import bf16_products
 from support.small import Perceptron
+from torch import nn
 
 from tpopt._compile import build, gate
 from tpopt.measure import Timings
@@ -13,7 +16,7 @@ from tpopt.measure import Timings
 @pytest.fixture
 def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, ...]]:
     """What the race will find, for each contestant; every contestant is called once."""
-    found: dict[str, tuple[float, ...]] = {}
+    found: dict[str, tuple[float, ...]] = defaultdict(lambda: (3.0,) * 5)
 
     def interleave(contestants: Any, **_: Any) -> Timings:
         assert not torch.is_grad_enabled()
@@ -78,6 +81,17 @@ def test_a_plan_in_order_takes_the_place_of_one_that_is_slower(compiled, times, 
     assert made.plan == rivals[0].plan
     assert made.report.verification.passed
     assert len(rivals) == 2
+
+
+@bf16_products
+def test_the_smallest_is_sought_where_only_time_is_bounded(compiled, times):
+    times.update(original=(1.0,) * 5, plan=(2.0,) * 5)
+    model, budget = nn.Sequential(nn.Linear(256, 512), nn.Linear(512, 512)).eval(), "latency<=10000ms,error<=2e-2"
+    made = compiled(model, torch.randn(64, 256), choice="measured", kernels="library", gate=True, budget=budget)
+    result = made.report.result
+    assert (result.status, result.reason) == ("optimized", "the smallest within the bound on time")
+    assert result.speedup == 0.5
+    assert {str(t.dtype) for t in made.plan.program.weights if t.rank == 2} == {"bf16"}
 
 
 @pytest.mark.parametrize(

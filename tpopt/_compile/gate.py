@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tpopt._compile.bounds import allows_original, nothing_within, problems, weights_of
+from tpopt._compile.bounds import allows_original, nothing_within, original_bytes, problems, weights_of
 from tpopt._compile.check import verify_plan
 from tpopt._compile.untouched import same_values
 from tpopt.backend.machine import synchronizer
@@ -35,6 +35,7 @@ SETTLE_S = 0.005
 def race(attempt: Attempt, built: Built) -> ResultRow:
     """``optimized`` when the whole 95 % interval of original time over plan time lies above 1.
 
+    Where the smallest program within a bound on time is sought, one with fewer bytes than the original is enough.
     The original is the user's model as it was called before, without the door that a compiled one is called through.
     Its rivals run too (the plan of original operators alone; beside an approximate plan the exact one, and those
     without one of its families): where one of them beats the chosen plan, it takes its place.
@@ -59,7 +60,8 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
     best = _winner(attempt, {name: runners[name] for name in within}, {n: 1e3 * timings.median(n) for n in within})
     ratio = timings.ratio("original", best, seed=attempt.options.seed)
     figures = {"speedup": ratio.median, "low": ratio.low, "high": ratio.high}
-    if ratio.low <= 1.0 and allows_original(attempt, 1e3 * timings.median("original")):
+    smaller = _seeks_smallest(attempt) and _weights(runners[best]) < original_bytes(attempt)
+    if ratio.low <= 1.0 and not smaller and allows_original(attempt, 1e3 * timings.median("original")):
         return ResultRow(
             status="original", reason="the optimized program was not certainly faster end to end", **figures
         )
@@ -67,7 +69,9 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
     attempt.choice, attempt.verification = winner.choice, winner.verification
     if winner.verification is None and attempt.options.verify:
         verify_plan(attempt, winner.specialization, winner.state)
-    reason = _REASONS.get(best, _REASONS["plan"]) if ratio.low > 1.0 else "within the budget, which the original is not"
+    reason = _REASONS.get(best, _REASONS["plan"])
+    if ratio.low <= 1.0:
+        reason = "the smallest within the bound on time" if smaller else "within the budget, which the original is not"
     return ResultRow(status="optimized", reason=reason, **figures)
 
 
@@ -85,7 +89,14 @@ def _winner(attempt: Attempt, runners: dict[str, Built], ms: dict[str, float]) -
         return fastest
     if ms[fastest] > most:
         raise nothing_within(attempt, [f"a call takes {ms[fastest]:.4g} ms"])
-    if attempt.budget.weights_bytes is not None:
+    if not _seeks_smallest(attempt):
         return fastest
-    quick = [n for n in runners if ms[n] <= most]
-    return min(quick, key=lambda n: weights_of(runners[n].plan, runners[n].specialization.binder.weights))
+    return min((n for n in runners if ms[n] <= most), key=lambda n: _weights(runners[n]))
+
+
+def _seeks_smallest(attempt: Attempt) -> bool:
+    return attempt.budget.latency_ms is not None and attempt.budget.weights_bytes is None
+
+
+def _weights(runner: Built) -> int:
+    return weights_of(runner.plan, runner.specialization.binder.weights)

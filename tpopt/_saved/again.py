@@ -56,11 +56,16 @@ def _expanded(program: Program) -> Program:
     for stage in program.stages:
         if not isinstance(stage, Kernel):
             stages.append(map_stage_tensors(stage, _row_major))
-        elif stage.implementation != "layout":
+        elif not _changes_layout(stage):
             stages += (map_stage_tensors(s, _row_major) for s in stage.defines)
     once = {stage.outs[0].name: stage for stage in stages if stage.outs}
     outputs = tuple(map(_row_major, program.outputs))
     return replace(program, stages=tuple(once.values()), outputs=outputs)
+
+
+def _changes_layout(kernel: Kernel) -> bool:
+    """Whether it copies a value to another layout, and computes nothing."""
+    return list(map(_row_major, kernel.reads)) == list(map(_row_major, kernel.outs))
 
 
 def _row_major(tensor: Tensor) -> Tensor:

@@ -77,12 +77,13 @@ def gather(
         for codes in integers:
             for form in coded_forms(forms[0], codes, narrow):
                 _generated_narrow(form, found, offer, codes)
-    conversions(found, storages, original, generate=kernels != "library" and device == "cpu")
+    generate = kernels != "library" and device == "cpu"
+    conversions(found, storages, original, generate=generate)
     found.admitted = [_labelled(c) for c in found.admitted]
     _exclude(found, (*forms, original), exclude, {n: t.name for s in storages for n, t in s.origin.items()})
     tensors = {t.name: t for program in (*forms, original) for t in _all_tensors(program)}
     tensors |= {s.narrow(wide).name: s.narrow(wide) for s in storages for wide in s.origin.values()}
-    layout_candidates(tensors, found)
+    layout_candidates(tensors, found, generate=generate)
     return found
 
 

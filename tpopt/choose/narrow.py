@@ -123,5 +123,5 @@ def _convert(
     needs, makes = (Value(source.name, have),), (Value(target.name, want),)
     found.add(Candidate(name, CONVERT, kernel, needs, makes, kernel_key(kernel, f"{have}>{want}"), label))
     if generate and isinstance(storage, Quantized) and have == want:
-        made = converting(replace(found.admitted[-1], name=f"{name}:{GENERATED}"), fixed=tuple(range(1, len(reads))))
+        made = converting(found.admitted[-1], fixed=tuple(range(1, len(reads))))
         found.admitted += [] if made is None else [made]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Final
 
 from tpopt.backend.generated.plan import Work, dense_strides
 from tpopt.backend.generated.sizes import shape
 from tpopt.ir import FloorDiv, Index, Iter, Lookup, Mod, Read, Reduce, Scalar, Tensor, index
+from tpopt.ir.dtypes import DType
 from tpopt.ir.interpret.terms import iters_of
 from tpopt.ir.walk import own_indices, postorder
+
+ANYWHERE: Final = 1 << 30
+"""Lanes of which no aligned block is known: a step holds for neighbours wherever they are."""
 
 
 class Access:
@@ -39,21 +44,33 @@ class Access:
 
         With ``lanes``, only neighbours within an aligned block of that many count.
         """
-        return self._moved(read.indices, self.strides(read.tensor), iterator, lanes)
+        return _moved(read.indices, self.strides(read.tensor), iterator, lanes)
 
     def out_step(self, iterator: Iter) -> int | None:
         """How far apart neighbours of the result lie."""
-        return self._moved(self.work.cases[0].where, self.strides(self.work.outs[0]), iterator, 1)
+        return _moved(self.work.cases[0].where, self.strides(self.work.outs[0]), iterator, 1)
 
-    @staticmethod
-    def _moved(indices: tuple[Index, ...], strides: tuple[int, ...], iterator: Iter, lanes: int) -> int | None:
-        total = 0
-        for where, stride in zip(indices, strides, strict=True):
-            moved = lane_step(where, iterator, lanes)
-            if moved is None:
-                return None
-            total += moved * stride
-        return total
+
+def side_by_side(read: Read, strides: tuple[int, ...], vector: Iter, loops: Iterable[Iter]) -> Iter | None:
+    """The loop along which a read's elements lie side by side, where along ``vector`` they are evenly spaced but apart.
+
+    A square of such elements can be read row by row and turned in registers. ``None`` where there is no such loop.
+    """
+    if read.dtype.is_complex or read.dtype is DType.BOOL:
+        return None
+    if _moved(read.indices, strides, vector, ANYWHERE) in (None, -1, 0, 1):
+        return None
+    return next((i for i in loops if i is not vector and _moved(read.indices, strides, i, ANYWHERE) == 1), None)
+
+
+def _moved(indices: tuple[Index, ...], strides: tuple[int, ...], iterator: Iter, lanes: int) -> int | None:
+    total = 0
+    for where, stride in zip(indices, strides, strict=True):
+        moved = lane_step(where, iterator, lanes)
+        if moved is None:
+            return None
+        total += moved * stride
+    return total
 
 
 def lane_step(where: Index, iterator: Iter, lanes: int) -> int | None:

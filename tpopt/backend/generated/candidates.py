@@ -61,19 +61,23 @@ def is_generated(candidate: Candidate) -> bool:
     return isinstance(candidate.stage, Kernel) and candidate.stage.implementation in (IMPLEMENTATION, CUDA)
 
 
-def converting(candidate: Candidate, fixed: tuple[int, ...]) -> Candidate | None:
+def converting(candidate: Candidate, fixed: tuple[int, ...] = ()) -> Candidate | None:
     """A conversion as a generated kernel whose reads at ``fixed`` are constants; ``None`` where none can be made."""
     stage = candidate.stage
     assert isinstance(stage, Kernel)
     if obstacle() is not None:
         return None
-    layouts = {v.name: v.layout for v in (*candidate.needs, *candidate.produces)}
+    have, (made,) = {v.name: v.layout for v in candidate.needs}, candidate.produces
     kernel = Kernel(stage.outs, IMPLEMENTATION, stage.reads, stage.defines, ((CONSTANTS, fixed),))
+    placed = map_stage_tensors(
+        kernel, lambda t: in_layout(t, made.layout if t in kernel.outs else have.get(t.name, ROW))
+    )
+    assert isinstance(placed, Kernel)
     try:
-        request = request_of(_placed(kernel, layouts))
+        request = request_of(placed)
     except KernelUnsupported:
         return None
-    return replace(candidate, stage=kernel, key=f"{IMPLEMENTATION} {request.digest}")
+    return replace(candidate, name=f"{candidate.name}:{KIND}", stage=kernel, key=f"{IMPLEMENTATION} {request.digest}")
 
 
 class _Offers:

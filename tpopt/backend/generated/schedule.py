@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, prod
 
-from tpopt.backend.generated.access import Access, depends_on
+from tpopt.backend.generated.access import Access, depends_on, side_by_side
 from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.plan import Nest, Sweep, Work
 from tpopt.backend.generated.sizes import elements, extent
@@ -20,6 +20,8 @@ from tpopt.ir.dtypes import DType
 
 GATHERED = 1.0
 """Cycles for each lane of a vector whose elements are loaded one by one."""
+TURNED = 1.0
+"""Cycles for each round of exchanges that turn a square of elements, for one vector of it."""
 FUNCTION_CYCLES = 8.0
 """Cycles of a transcendental function on one vector."""
 PARALLEL_CYCLES = 8_000
@@ -74,7 +76,11 @@ def schedule(
     sweeps: dict[Iter, Sweep] = {}
     if way.vector is not None:
         own = _fitting(extent(way.vector), way.lanes)
-        sweeps[way.vector] = Sweep(own, 1 if access.reduces else _side_by_side(access, extent(way.vector) // own))
+        square = _square(access, loops, way.vector, own)
+        if square is not None:
+            sweeps[square] = Sweep(1, own)
+        alone = access.reduces or square is not None
+        sweeps[way.vector] = Sweep(own, 1 if alone else _side_by_side(access, extent(way.vector) // own))
     across = {
         i: _across(i, way.lanes) for r in access.reduces for i in (_reduced(access, r, way.lanes),) if i is not None
     }
@@ -102,32 +108,34 @@ def _widest(access: Access) -> int:
 
 
 def _ways(access: Access, loops: tuple[Iter, ...], lanes: int, packable: frozenset[Read]) -> list[_Way]:
-    found = [_Way(_cost(access, None, 1, packable))]
+    found = [_Way(_cost(access, loops, None, 1, packable))]
     for iterator in loops:
         size = extent(iterator)
         if size > 1:
             own = _fitting(size, lanes)
             wasted = ceil(size / own) * own / size
-            found.append(_Way(_cost(access, iterator, own, packable) * wasted / own, iterator, None, own))
+            found.append(_Way(_cost(access, loops, iterator, own, packable) * wasted / own, iterator, None, own))
     for reduce in access.reduces:
         reduced = _reduced(access, reduce, lanes)
         if reduced is not None:
             size = extent(reduced)
             own = _fitting(size, lanes)
             folded = 3.0 * own.bit_length() * own / max(size, own)
-            cost = _cost(access, reduced, own, packable) * ceil(size / own) * own / size + folded
+            cost = _cost(access, loops, reduced, own, packable) * ceil(size / own) * own / size + folded
             found.append(_Way(cost / own, None, reduced, own))
     return found
 
 
-def _cost(access: Access, iterator: Iter | None, lanes: int, packable: frozenset[Read]) -> float:
+def _cost(access: Access, loops: Sequence[Iter], iterator: Iter | None, lanes: int, packable: frozenset[Read]) -> float:
     """Cycles of one vector along an iterator, for one term of the stage's reductions."""
     terms = _terms(access)
+    square = _square(access, loops, iterator, lanes) if iterator is not None and iterator in loops else None
     total = 0.0
     for term in access.terms:
         share = 1.0 if access.is_summed(term) or not access.reduces else 1.0 / terms
         if isinstance(term, Read):
-            total += share * _load(access, term, iterator, lanes, packable)
+            turned = _is_turned(access, term, iterator, square)
+            total += share * (TURNED * lanes.bit_length() if turned else _load(access, term, iterator, lanes, packable))
         elif isinstance(term, Apply):
             total += share * (0.5 if term.function in _EASY else FUNCTION_CYCLES)
         elif isinstance(term, Reduce):
@@ -139,9 +147,9 @@ def _cost(access: Access, iterator: Iter | None, lanes: int, packable: frozenset
 
 
 def _load(access: Access, read: Read, iterator: Iter | None, lanes: int, packable: frozenset[Read]) -> float:
-    if iterator is None or read in packable:
+    if read in packable or (iterator is None and (access.reduces or not access.work.loops)):
         return 0.5
-    step = access.step(read, iterator, lanes)
+    step = access.step(read, iterator or access.work.loops[-1], lanes)
     return 0.5 if step in (0, 1) else 1.0 if step == -1 else GATHERED * lanes
 
 
@@ -151,6 +159,21 @@ def reduced_in_vectors(work: Work, processor: Processor, strides: Mapping[str, t
     lanes = processor.lanes(_widest(access))
     found = (_reduced(access, r, lanes) for r in access.reduces)
     return tuple(dict.fromkeys(i for i in found if i is not None))
+
+
+def _square(access: Access, loops: Sequence[Iter], vector: Iter, lanes: int) -> Iter | None:
+    """The loop of which as many steps make a square with vectors of elements that lie apart: registers turn it."""
+    if access.reduces or extent(vector) < lanes or len(access.terms) > MOST_VALUES:
+        return None
+    enough = [i for i in loops if extent(i) >= lanes > 1]
+    found = (side_by_side(r, access.strides(r.tensor), vector, enough) for r in access.reads)
+    return next((i for i in found if i is not None), None)
+
+
+def _is_turned(access: Access, read: Read, vector: Iter | None, square: Iter | None) -> bool:
+    if vector is None or square is None:
+        return False
+    return side_by_side(read, access.strides(read.tensor), vector, [square]) is square
 
 
 def _terms(access: Access) -> int:
