@@ -26,6 +26,7 @@ ARCHITECTURES: Mapping[str, Callable[[], Example]] = {
         images.conv3d,
         images.vae_decoder,
         images.diffusion,
+        images.keypoints,
         attention.shifted_windows,
         attention.gpt,
         attention.llama,

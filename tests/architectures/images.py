@@ -10,6 +10,7 @@ from torch.nn.functional import (
     interpolate,
     leaky_relu,
     max_pool2d,
+    normalize,
     relu,
     scaled_dot_product_attention,
     silu,
@@ -190,6 +191,28 @@ class Denoiser(nn.Module):
         return self.leave(self.right(torch.cat([interpolate(low, scale_factor=2.0), left], 1), time))
 
 
+class Keypoints(nn.Module):
+    """Local maxima of a score, and what describes them; most scores are zero, so that equal ones are chosen from."""
+
+    def __init__(self, channels: int = 12, count: int = 40) -> None:
+        super().__init__()
+        self.count = count
+        self.features = nn.Sequential(
+            nn.Conv2d(1, channels, 3, 2, 1), nn.ReLU(), nn.Conv2d(channels, channels, 3, 2, 1), nn.ReLU()
+        )
+        self.score, self.describe = nn.Conv2d(channels, 1, 1), nn.Conv2d(channels, 16, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.features(x)
+        score = self.score(features).sigmoid()
+        score = torch.where(score == max_pool2d(score, 5, 1, 2), score, 0.0)
+        best, at = score.flatten(1).topk(self.count, 1)
+        described = normalize(self.describe(features), dim=1).flatten(2)
+        width = features.shape[3]
+        found = described.gather(2, at[:, None].expand(-1, described.shape[1], -1))
+        return best, found, torch.stack((at % width, at // width), -1)
+
+
 @seeded
 def unet() -> Example:
     return UNet(), (torch.randn(1, 3, 36, 28),)
@@ -223,3 +246,8 @@ def vae_decoder() -> Example:
 @seeded
 def diffusion() -> Example:
     return Denoiser(), (torch.randn(2, 4, 16, 16), torch.tensor([10.0, 500.0]))
+
+
+@seeded
+def keypoints() -> Example:
+    return Keypoints(), (torch.randn(1, 1, 48, 64),)

@@ -117,13 +117,16 @@ def test_sort_puts_nan_last_and_keeps_ties_in_order():
     assert run(text, torch.tensor([2, float("nan"), 1, 2, 1], dtype=F64))[1].tolist() == [2, 4, 0, 3, 1]
 
 
-@pytest.mark.parametrize(("largest", "expected"), [(True, [1, 0, 3]), (False, [2, 4, 0])])
-def test_topk_takes_the_first_of_equals(largest: bool, expected: list[int]):
-    flag = "true" if largest else "false"
-    text = (
-        f"program p(x: f64[5])\nv: f64[3], i: i64[3] = topk(x, k=3, axis=0, largest={flag}, sorted=true)\nreturn v, i"
-    )
-    assert run(text, torch.tensor([2, float("nan"), 1, 2, 1], dtype=F64))[1].tolist() == expected
+@pytest.mark.parametrize("largest", [True, False])
+def test_topk_takes_those_of_equals_that_torch_takes(largest: bool):
+    flag = str(largest).lower()
+    text = f"program p(x: f64[200])\nv: f64[90], i: i64[90] = topk(x, k=90, axis=0, largest={flag}, sorted=true)"
+    x = torch.zeros(200, dtype=F64)
+    x[3::9], x[60], x[70] = torch.randn(22, dtype=F64), float("nan"), float("inf")
+    values, positions = run(f"{text}\nreturn v, i", x)
+    expected = torch.topk(x, 90, largest=largest)
+    assert torch.equal(positions, expected.indices)
+    torch.testing.assert_close(values, expected.values, equal_nan=True)
 
 
 def test_a_kernel_is_the_algebra_it_keeps():

@@ -10,6 +10,7 @@ from verify.models import example, program
 
 from tpopt.errors import UnsupportedInput
 from tpopt.ir import DType, Opaque, Program, Symbol, index, tensor
+from tpopt.ir.parse import parse_program
 from tpopt.ir.to_torch import to_torch
 from tpopt.verify import reference
 from tpopt.verify.reference import INTERPRETER, TORCH, Reference
@@ -31,6 +32,17 @@ def test_the_interpreter_begins_and_torch_goes_on():
 def test_they_compute_the_same():
     first, second = Reference(program(), 60.0)(example()), Reference(program(), 0.0)(example())
     torch.testing.assert_close(first, second, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize(("seconds", "judge"), [(60.0, INTERPRETER), (0.0, TORCH)])
+def test_of_equal_values_those_count_that_torch_takes(seconds: float, judge: str):
+    """The largest of a score that is zero nearly everywhere."""
+    text = "program p(x: f32[200])\nv: f32[50], i: i64[50] = topk(x, k=50, axis=0, largest=true, sorted=true)\nreturn i"
+    x = torch.zeros(200)
+    x[5::9] = torch.rand(22)
+    found = Reference(parse_program(text), seconds)
+    assert torch.equal(found([x])[0], torch.topk(x, 50).indices)
+    assert (list(found.used), found.notes) == ([judge], [])
 
 
 def test_without_time_torch_alone_is_used():

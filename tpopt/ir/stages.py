@@ -122,7 +122,10 @@ class Sort(Term):
 
 @dataclass(frozen=True, eq=False)
 class TopK(Term):
-    """The ``k`` largest (or smallest) along ``axis``, in order when ``sorted``, with their positions (``i64``)."""
+    """The ``k`` largest (or smallest) along ``axis``, in order when ``sorted``, with their positions (``i64``).
+
+    Which of equal values these are is not said: whoever runs it takes those that torch takes.
+    """
 
     values: Tensor
     indices: Tensor

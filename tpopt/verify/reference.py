@@ -11,7 +11,7 @@ from tpopt.errors import TpoptError
 from tpopt.ir import aten
 from tpopt.ir.interpret import interpret
 from tpopt.ir.program import Array, Program
-from tpopt.ir.stages import Opaque, Stage
+from tpopt.ir.stages import Opaque, Stage, TopK
 from tpopt.ir.to_torch import TorchFunction, to_torch
 from tpopt.ir.to_torch.control import run_opaque
 from tpopt.ir.to_torch.setting import Setting, bind_symbols
@@ -32,8 +32,9 @@ class Reference:
     """Evaluates a program in float64.
 
     The interpreter evaluates the first inputs, and so does torch in double. The two share no code: where they agree,
-    torch, which is quicker, does the rest; where they do not, the interpreter does. ``seconds`` is what the interpreter
-    may take in all. ``used`` says what ran, ``notes`` what went wrong on the way.
+    torch, which is quicker, does the rest; where they do not, the interpreter does. Which of equal values are among the
+    largest is torch's to say, as in the original. ``seconds`` is what the interpreter may take in all. ``used`` says
+    what ran, ``notes`` what went wrong on the way.
     """
 
     def __init__(self, program: Program, seconds: float) -> None:
@@ -96,8 +97,13 @@ class Reference:
 
         symbols = bind_symbols(self.program.inputs, [tuple(t.shape) for t in inputs], {})
         arrays = [aten.to_numpy(t) for t in inputs]
-        found = interpret(self.program, arrays, on_stage=watch, opaque=lambda s, a: _opaque(s, a, symbols))
+        found = interpret(self.program, arrays, on_stage=watch, opaque=lambda s, a: _opaque(s, a, symbols), top=_top)
         return tuple(torch.from_numpy(a) for a in found)
+
+
+def _top(stage: TopK, source: Array, k: int) -> Array:
+    _, positions = torch.topk(torch.tensor(source), k, stage.axis, stage.largest, stage.sorted)
+    return aten.to_numpy(positions)
 
 
 def _gap(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float:

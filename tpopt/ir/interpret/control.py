@@ -85,7 +85,7 @@ def run_sort(state: State, stage: Sort) -> tuple[Array, ...]:
 
 
 def run_topk(state: State, stage: TopK) -> tuple[Array, ...]:
-    """The first ``k`` of a stable sort, sorted whether or not the stage asks for it."""
+    """What the caller's hook takes; without one, the first ``k`` of a stable sort, in order whether or not asked."""
     source, k = state.array(stage.source), number(stage.k, state.symbols)
     if source.ndim == 0:
         return source, np.zeros((), np.int64)
@@ -93,8 +93,11 @@ def run_topk(state: State, stage: TopK) -> tuple[Array, ...]:
         raise UnsupportedInput(
             f"top-k of {stage.source.name}: k = {k}, but axis {stage.axis} has {source.shape[stage.axis]}"
         )
-    order = state.arithmetic.order(source, stage.source.dtype, stage.axis, stage.largest)
-    order = np.take(order, np.arange(k), axis=stage.axis)
+    if state.top is not None:
+        order = state.top(stage, source, k)
+    else:
+        order = state.arithmetic.order(source, stage.source.dtype, stage.axis, stage.largest)
+        order = np.take(order, np.arange(k), axis=stage.axis)
     return np.take_along_axis(source, order, stage.axis), order.astype(np.int64)
 
 

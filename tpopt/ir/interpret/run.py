@@ -12,7 +12,7 @@ from tpopt.ir.interpret.compute import run_compute
 from tpopt.ir.interpret.control import run_cond, run_kernel, run_opaque, run_scan, run_scatter, run_sort, run_topk
 from tpopt.ir.interpret.reals import Reals
 from tpopt.ir.interpret.rounding import round_to
-from tpopt.ir.interpret.state import OpaqueHook, StageHook, State
+from tpopt.ir.interpret.state import OpaqueHook, StageHook, State, TopHook
 from tpopt.ir.materialize import is_formula, materialize
 from tpopt.ir.program import Array, Program
 from tpopt.ir.stages import Compute, Cond, Kernel, Opaque, Scan, Scatter, Sort, Stage, TopK
@@ -27,6 +27,7 @@ def interpret(
     keep: Iterable[str] = (),
     on_stage: StageHook | None = None,
     opaque: OpaqueHook | None = None,
+    top: TopHook | None = None,
     rounding: bool = False,
 ) -> tuple[Array, ...]:
     """Evaluates a program: its outputs, then the tensors named in ``keep``.
@@ -36,6 +37,8 @@ def interpret(
     around at their width. bf16 values may come as their bits in ``uint16``; results are float64, complex128, integers
     or bool. ``constants`` replaces the program's own. ``on_stage(stage, arrays)`` sees each stage's outputs (read-only
     views, perhaps), and ``opaque(stage, arrays)`` computes opaque stages from the arrays of ``stage_reads(stage)``.
+    ``top(stage, source, k)`` returns the positions of the ``k`` best values along the stage's axis (``i64``): which of
+    equal values an operator takes is its own affair; without one, the first are taken.
 
     Raises :class:`UnsupportedInput` for inputs that do not fit and lookups that break their bounds,
     :class:`InvalidProgram` for an unguarded read out of bounds.
@@ -46,7 +49,7 @@ def interpret(
     def weight(owner: Program, tensor: Tensor) -> Array:
         return _weight(tensor, given if owner is program else owner.constants)
 
-    state = State(arithmetic, weight, None if opaque is None else _hooked(opaque))
+    state = State(arithmetic, weight, None if opaque is None else _hooked(opaque), top)
     named = by_name(program, inputs)
     arrays = [plain_array(t, named[t.name]) for t in program.inputs]
     if rounding:

@@ -12,11 +12,12 @@ from tpopt.ir.interpret.pointwise import Scope
 from tpopt.ir.interpret.space import Box
 from tpopt.ir.interpret.terms import StageTerms
 from tpopt.ir.program import Array, Program
-from tpopt.ir.stages import Compute, Opaque, Scatter, Stage
+from tpopt.ir.stages import Compute, Opaque, Scatter, Stage, TopK
 from tpopt.ir.terms import Tensor
 from tpopt.ir.walk import stage_reads
 
 OpaqueHook: TypeAlias = Callable[[Opaque, list[Array]], tuple[Array, ...]]
+TopHook: TypeAlias = Callable[[TopK, Array, int], Array]
 StageHook: TypeAlias = Callable[[Stage, tuple[Array, ...]], None]
 WeightSource: TypeAlias = Callable[[Program, Tensor], Array]
 
@@ -44,6 +45,7 @@ class State:
     arithmetic: Arithmetic
     weights: WeightSource
     opaque: OpaqueHook | None
+    top: TopHook | None = None
     symbols: dict[str, int] = field(default_factory=dict)
     tensors: dict[str, Array] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
@@ -51,7 +53,7 @@ class State:
     def nested(self, tensors: Mapping[str, Array], **symbols: int) -> State:
         """A state for a body: its own tensors, this state's symbols and some more."""
         known = {**self.symbols, **symbols}
-        return State(self.arithmetic, self.weights, self.opaque, known, dict(tensors), self.facts)
+        return State(self.arithmetic, self.weights, self.opaque, self.top, known, dict(tensors), self.facts)
 
     def terms(self, stage: Compute | Scatter) -> StageTerms:
         """Facts about a stage's terms, found once."""
