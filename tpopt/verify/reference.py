@@ -103,7 +103,8 @@ class Reference:
 
 def _top(stage: TopK, source: Array, k: int) -> Array:
     _, positions = torch.topk(torch.tensor(source), k, stage.axis, stage.largest, stage.sorted)
-    return aten.to_numpy(positions)
+    found: Array = aten.to_numpy(positions)
+    return found
 
 
 def _gap(a: Sequence[torch.Tensor], b: Sequence[torch.Tensor]) -> float:
