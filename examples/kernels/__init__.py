@@ -13,8 +13,15 @@ from kernels.matmuls import MATMULS
 from kernels.pointwise import POINTWISE
 from kernels.rows import ROWS
 from kernels.seeding import Example
+from kernels.transposes import TRANSPOSES
 
 __all__ = ["ZOO", "Example"]
 
-ZOO: Final[Mapping[str, Callable[[], Example]]] = {**POINTWISE, **ROWS, **CONVOLUTIONS, **MATMULS}
+ZOO: Final[Mapping[str, Callable[[], Example]]] = {
+    **POINTWISE,
+    **ROWS,
+    **CONVOLUTIONS,
+    **MATMULS,
+    **TRANSPOSES,
+}
 """Each case by name: a function that builds the module and the positional inputs of one call."""

@@ -77,7 +77,7 @@ def test_a_plan_in_order_takes_the_place_of_one_that_is_slower(compiled, times, 
     monkeypatch.setattr(build, "without_transposed", without_transposed)
     times.update({"original": (2.0,) * 5, "plan": (1.5,) * 5, "plain": (1.4,) * 5, "in order": (1.0,) * 5})
     made = compiled(Perceptron().eval(), torch.randn(4, 16), gate=True, choice="measured")
-    assert made.report.result.reason.endswith("it reads in order what the cheapest plan reads transposed")
+    assert made.report.result.reason.endswith("values lie in order that the cheapest plan leaves transposed")
     assert made.plan == rivals[0].plan
     assert made.report.verification.passed
     assert len(rivals) == 2

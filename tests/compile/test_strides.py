@@ -53,3 +53,21 @@ def test_a_plan_that_reads_in_order_has_no_rival():
     assert attempt.choice is not None
     assert all(map(is_generated, attempt.choice.solution.picked))
     assert again is None
+
+
+class Heads(nn.Module):
+    """What a detector returns: its channels last, and asked for in that order."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 2, 3, 1).contiguous()
+
+
+def test_a_result_is_written_in_order_rather_than_copied():
+    inputs = (torch.randn(1, 32, 24, 24),)
+    attempt = Attempt(Heads().eval(), inputs, {}, None, Options(choice="model", gate=False), time.perf_counter())
+    made = build(attempt)
+    assert attempt.choice is not None
+    assert not any(map(is_generated, attempt.choice.solution.picked))
+    again = without_transposed(attempt, made.specialization, made.state)
+    assert again is not None
+    assert [c.name for c in again.solution.picked] == ["permute:generated"]

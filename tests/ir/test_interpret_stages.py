@@ -107,6 +107,19 @@ def test_topk_takes_the_first_of_equals(largest: str, expected: list[int]):
     assert run(f"program p(x: f64[5])\n{text}\nreturn i", [2.0, NAN, 1.0, 2.0, 1.0]) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [([4, 2, 0], [4, 2, 0]), ([0, 4, 3], [2, 4, 0]), ([4, 3, 0], [2, 4, 0])],
+    ids=["other equals", "not the best", "one of them is not"],
+)
+def test_topk_leaves_the_choice_among_equals_alone_to_the_hook(chosen: list[int], expected: list[int]):
+    text = "program p(x: f64[5])\nv: f64[3], i: i64[3] = topk(x, k=3, axis=0, largest=false, sorted=true)\nreturn v, i"
+    x = [2.0, NAN, 1.0, 2.0, 1.0]
+    values, positions = run(text, x, top=lambda _stage, _source, k: np.asarray(chosen[:k]))
+    assert positions == expected
+    assert values == [x[n] for n in expected]
+
+
 def test_a_kernel_is_its_algebra_and_its_own_names_stay_inside():
     text = """program p(x: f64[2,3], w: f64[3,4])
     y: f64[2,4] = kernel gemm(x, w) defines {

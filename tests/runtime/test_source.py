@@ -37,13 +37,13 @@ def run(v0_x, buffers):
     del v1_y, v2_b_c
     v1_z = f5([v1_a, w2], c3, scale=c4)  # tail
     del v1_a
-    return [v1_z, v1_z.clone(), w2]
+    return [v1_z, copy6(v1_z), w2]
 """
 
 
 def source(**changes: Any) -> PlanSource:
     arguments = {"inputs": ("x",), "calls": CALLS, "outputs": ("z", "z", "w"), "constants": {"w": WEIGHT}}
-    return PlanSource(**{**arguments, "placed": {"y": 3}, "clone": frozenset({1})} | changes)
+    return PlanSource(**{**arguments, "placed": {"y": 3}, "copied": frozenset({1})} | changes)
 
 
 def test_a_plan_is_one_line_a_call_and_drops_each_value_after_its_last_use():
@@ -78,7 +78,7 @@ def test_a_value_is_gone_when_the_next_call_runs():
         return a + 1
 
     calls = tuple(Call("count", count, (Ref(f"v{k}"),), (), (f"v{k + 1}",)) for k in range(3))
-    source(inputs=("v0",), calls=calls, outputs=("v3",), placed={}, clone=frozenset()).compile()(torch.ones(2), [])
+    source(inputs=("v0",), calls=calls, outputs=("v3",), placed={}, copied=frozenset()).compile()(torch.ones(2), [])
     assert counts[1] == counts[2]
     assert last_uses(calls, ("v3",)) == {"v0": 0, "v1": 1, "v2": 2, "v3": 3}
 
@@ -86,14 +86,14 @@ def test_a_value_is_gone_when_the_next_call_runs():
 def test_names_of_values_cannot_break_the_text():
     hostile = "a; import os #²\n"
     calls = (Call("add", add, (Ref(hostile), 1), (), ("out)",)),)
-    made = source(inputs=(hostile,), calls=calls, outputs=("out)",), placed={}, clone=frozenset())
+    made = source(inputs=(hostile,), calls=calls, outputs=("out)",), placed={}, copied=frozenset())
     assert made.text.splitlines()[0] == "def run(v0_a__import_os____, buffers):"
     assert made.compile()(torch.ones(1), [])[0].tolist() == [2.0]
 
 
 def test_values_with_alike_names_stay_apart():
     calls = (Call("add", add, (Ref("a.b"), Ref("a_b")), (), ("c",)),)
-    made = source(inputs=("a.b", "a_b"), calls=calls, outputs=("c",), placed={}, clone=frozenset())
+    made = source(inputs=("a.b", "a_b"), calls=calls, outputs=("c",), placed={}, copied=frozenset())
     assert made.compile()(torch.ones(1), torch.ones(1) * 4, [])[0].tolist() == [5.0]
 
 
@@ -119,7 +119,7 @@ INTO = (Call("both", Doubled.write, (Ref("x"),), (), ("a", "b"), single=False, i
 
 
 def test_a_kernel_writes_into_its_place_and_into_new_memory_where_it_has_none():
-    made = source(calls=INTO, outputs=("b",), placed={"a": 0}, clone=frozenset(), direct={0: Doubled.write})
+    made = source(calls=INTO, outputs=("b",), placed={"a": 0}, copied=frozenset(), direct={0: Doubled.write})
     place = torch.zeros(3)
     (negative,) = made.compile()(torch.ones(3), [place])
     assert (place.tolist(), negative.tolist()) == ([2.0] * 3, [-1.0] * 3)

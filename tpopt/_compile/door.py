@@ -67,14 +67,13 @@ def compile(  # noqa: A001 - the public name
         options: see :class:`Options`.
         **overrides: fields of :class:`Options` by name, in place of those in ``options``.
 
-    The result runs without gradients. It is the original model, with the reason in ``report.result``, when export
-    refuses the model, or the optimized program is not faster, or does not agree.
+    The result runs without gradients; what a plan returns is contiguous and shares memory with nothing. It is the
+    original model, with the reason in ``report.result``, when export refuses the model, or the optimized program is not
+    faster, or does not agree. What a callback or a data set of the caller raises passes through.
 
     Raises:
         UsageError: an argument is of a wrong kind; UnknownName for an option that does not exist.
         LimitExceeded: no plan keeps the budget's bounds on memory; the message says what the nearest one takes.
-
-    What a callback or a data set of the caller raises passes through.
     """
     chosen = Options.of(options, overrides)
     if not isinstance(model, torch.nn.Module):
@@ -131,7 +130,7 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
 
 def _is_callers(error: Exception) -> bool:
     """Whether code of the caller raised it, neither ours nor installed: a callback, a dataset."""
-    (frame, _), *_ = reversed(list(traceback.walk_tb(error.__traceback__)))
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     ours = str(frame.f_globals.get("__name__")).partition(".")[0] == __name__.partition(".")[0]
     file = Path(frame.f_code.co_filename)
     installed = INSTALLED.intersection(file.parts) or file.is_relative_to(sysconfig.get_path("stdlib"))

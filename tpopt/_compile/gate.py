@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROUNDS = 15
 _REASONS = {
     "plan": "faster end to end than the original",
-    "in order": "faster end to end than the original; it reads in order what the cheapest plan reads transposed",
+    "in order": "faster end to end than the original; values lie in order that the cheapest plan leaves transposed",
     "plain": "the original operators in one plan; no other cover was faster end to end",
     "exact": "faster end to end than the original; nothing that the budget admits was faster than the exact plan",
 }

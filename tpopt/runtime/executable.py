@@ -22,7 +22,7 @@ from tpopt.ir.index import walk_atoms
 from tpopt.runtime.outprobe import OutProbe
 from tpopt.runtime.packing import Block, Packing, pack
 from tpopt.runtime.recording import Fact, Recording, record
-from tpopt.runtime.source import PlanSource
+from tpopt.runtime.source import PlanSource, own_copy
 
 ARENAS = 4
 """Arenas kept for concurrent calls; one more call than that allocates its own and drops it."""
@@ -134,16 +134,16 @@ class Executable:
         packing = pack([Block(n, *spans[n], seen.facts[n].bytes) for n in placed])
         self._layout = [(packing.offsets[n], seen.facts[n]) for n in placed]
         self.memory = _memory(packing, seen, spans, set(placed), returned)
-        clones = seen.clones(self._outputs, self._kept)
+        copies = seen.copies(self._outputs, self._kept)
         positions = {n: k for k, n in enumerate(placed)}
         self._write = partial(
-            PlanSource, self._inputs, self.calls, self._outputs, self._weights, positions, clones, seen.direct
+            PlanSource, self._inputs, self.calls, self._outputs, self._weights, positions, copies, seen.direct
         )
         source = self._write()
         self.source = source.text
-        self._generated = len(seen.direct) == len(self.calls) and not clones
+        self._generated = len(seen.direct) == len(self.calls) and not copies
         self._run = source.compile()
-        return [t.clone() if k in clones else t for k, t in enumerate(results)]
+        return [own_copy(t) if k in copies else t for k, t in enumerate(results)]
 
 
 def has_fixed_shape(tensor: Tensor, sizes: Mapping[str, int]) -> bool:

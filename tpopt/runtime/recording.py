@@ -41,13 +41,19 @@ class Recording:
     placeable: list[str] = field(default_factory=list)
     direct: dict[int, Callable[..., None]] = field(default_factory=dict)
 
-    def clones(self, outputs: Sequence[str], kept: int) -> frozenset[int]:
-        """Positions of outputs to copy: in memory of somebody else, or of another output among the first ``kept``."""
+    def copies(self, outputs: Sequence[str], kept: int) -> frozenset[int]:
+        """Positions of outputs to copy: what lies in memory of somebody else.
+
+        Of the first ``kept``, which are returned, also what lies in another one's memory, or not in row-major order:
+        a model may ask for that order at its end, and the algebra does not say so.
+        """
         seen: set[str] = set()
         found = []
         for position, name in enumerate(outputs):
-            root = self.facts[name].root if name in self.facts else name
-            if root in self.outer or (root in seen and position < kept):
+            fact = self.facts.get(name)
+            root = name if fact is None else fact.root
+            ordered = fact is None or _is_row_major(fact)
+            if root in self.outer or (position < kept and (root in seen or not ordered)):
                 found.append(position)
             seen.add(root)
         return frozenset(found)
@@ -119,6 +125,18 @@ def _fact(root: str, tensor: torch.Tensor) -> Fact:
     strides = tuple(tensor.stride()) if tensor.layout is torch.strided else ()
     size = tensor.numel() * tensor.element_size()
     return Fact(root, tuple(tensor.shape), strides, tensor.dtype, tensor.device, size)
+
+
+def _is_row_major(fact: Fact) -> bool:
+    """Whether a value is contiguous; nothing is said of what has no strides."""
+    if len(fact.stride) != len(fact.shape) or 0 in fact.shape:
+        return True
+    expected = 1
+    for stride, extent in zip(reversed(fact.stride), reversed(fact.shape), strict=True):
+        if extent != 1 and stride != expected:
+            return False
+        expected *= extent
+    return True
 
 
 def _is_dense(fact: Fact) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import torch
+
 from tpopt.backend.call import Call, Ref
 
 
@@ -24,7 +26,7 @@ class PlanSource:
         outputs: Sequence[str],
         constants: Mapping[str, Any],
         placed: Mapping[str, int],
-        clone: frozenset[int] = frozenset(),
+        copied: frozenset[int] = frozenset(),
         direct: Mapping[int, Callable[..., None]] = MappingProxyType({}),
         *,
         after: Callable[[], None] | None = None,
@@ -47,7 +49,10 @@ class PlanSource:
                     self._local.pop(name, None)
             if after is not None:
                 lines.append(f"    {self._object(after, 'after')}()")
-        returned = [f"{self._read(n)}.clone()" if k in clone else self._read(n) for k, n in enumerate(outputs)]
+        returned = [
+            f"{self._object(own_copy, 'copy')}({self._read(n)})" if k in copied else self._read(n)
+            for k, n in enumerate(outputs)
+        ]
         lines.append(f"    return [{', '.join(returned)}]")
         self.text = "\n".join(lines) + "\n"
 
@@ -120,3 +125,9 @@ def last_uses(calls: Sequence[Call], outputs: Sequence[str]) -> dict[str, int]:
             last[name] = position
     last.update(dict.fromkeys(outputs, len(calls)))
     return last
+
+
+def own_copy(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy that lies in row-major order."""
+    strided = tensor.layout is torch.strided
+    return tensor.clone(memory_format=torch.contiguous_format) if strided else tensor.clone()

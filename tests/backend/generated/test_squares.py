@@ -6,17 +6,18 @@ import pytest
 import torch
 from support.generated import program, run
 
+from tpopt.backend.generated.kernel import GeneratedKernel
 from tpopt.backend.generated.machine import Processor
 from tpopt.backend.generated.plan import Nest, Sweep
 from tpopt.backend.generated.request import KernelRequest
-from tpopt.backend.tvm.code import Code, literal, transposed
 
 SIZES = [(16, 16), (32, 48), (17, 33), (16, 21), (31, 64), (40, 16)]
+WIDE = Processor()
 TEXT = "y: {t}[{m},{n}] = L[i:{m},j:{n}] x[j,i]"
 
 
-def nest(body: str, **inputs: torch.Tensor) -> Nest:
-    (found,) = KernelRequest.of(program(body, "y", **inputs), (), Processor()).plan.nests
+def nest(body: str, processor: Processor = WIDE, **inputs: torch.Tensor) -> Nest:
+    (found,) = KernelRequest.of(program(body, "y", **inputs), (), processor).plan.nests
     return found
 
 
@@ -102,17 +103,14 @@ def test_a_guarded_read_is_right_where_squares_are_cut():
     assert torch.equal(y, torch.nn.functional.pad(x, (2, 2, 2, 2)).t())
 
 
-@pytest.mark.parametrize("size", [2, 4, 8, 16])
-def test_rows_and_columns_change_places(size: int):
-    """The exchanges, followed lane by lane."""
-    code = Code()
-    rows = [code.bind(literal(float(k), "float32", size) + literal(0.0, "float32", size)) for k in range(size)]
-    known = {row: [(k, lane) for lane in range(size)] for k, row in enumerate(rows)}
-    code.bind = lambda value: known.setdefault(value, _picked(value, known)) and value  # type: ignore[method-assign]
-    for k, column in enumerate(transposed(code, rows)):
-        assert known[column] == [(lane, k) for lane in range(size)]
-
-
-def _picked(value: object, known: dict[object, list[tuple[int, int]]]) -> list[tuple[int, int]]:
-    lanes = [entry for vector in value.vectors for entry in known[vector]]  # type: ignore[attr-defined]
-    return [lanes[int(n)] for n in value.indices]  # type: ignore[attr-defined]
+@pytest.mark.parametrize(("name", "vector_bytes"), [("f32", 16), ("f32", 32), ("f64", 32), ("f32", 64)])
+def test_squares_are_as_wide_as_vectors(name: str, vector_bytes: int):
+    x = torch.randn(30, 21, dtype=torch.float64 if name == "f64" else torch.float32)
+    text = TEXT.format(t=name, m=21, n=30)
+    processor = Processor(vector_bytes=vector_bytes)
+    found = nest(text, processor, x=x)
+    assert found.vector is not None
+    assert found.sweeps[found.vector].lanes == vector_bytes // x.itemsize
+    assert turns(found)
+    kernel = GeneratedKernel(KernelRequest.of(program(text, "y", x=x), (), processor), {})
+    assert torch.equal(kernel(x), x.t())

@@ -134,8 +134,7 @@ def _cost(access: Access, loops: Sequence[Iter], iterator: Iter | None, lanes: i
     for term in access.terms:
         share = 1.0 if access.is_summed(term) or not access.reduces else 1.0 / terms
         if isinstance(term, Read):
-            turned = _is_turned(access, term, iterator, square)
-            total += share * (TURNED * lanes.bit_length() if turned else _load(access, term, iterator, lanes, packable))
+            total += share * _load(access, term, iterator, lanes, packable, square)
         elif isinstance(term, Apply):
             total += share * (0.5 if term.function in _EASY else FUNCTION_CYCLES)
         elif isinstance(term, Reduce):
@@ -146,11 +145,18 @@ def _cost(access: Access, loops: Sequence[Iter], iterator: Iter | None, lanes: i
     return max(total, 0.5)
 
 
-def _load(access: Access, read: Read, iterator: Iter | None, lanes: int, packable: frozenset[Read]) -> float:
+def _load(
+    access: Access, read: Read, iterator: Iter | None, lanes: int, packable: frozenset[Read], square: Iter | None
+) -> float:
+    """Cycles of a read in a vector along an iterator; one by one along the last loop, where there is none."""
     if read in packable or (iterator is None and (access.reduces or not access.work.loops)):
         return 0.5
-    step = access.step(read, iterator or access.work.loops[-1], lanes)
-    return 0.5 if step in (0, 1) else 1.0 if step == -1 else GATHERED * lanes
+    along = iterator or access.work.loops[-1]
+    step = access.step(read, along, lanes)
+    if step in (-1, 0, 1):
+        return 1.0 if step == -1 else 0.5
+    turned = square is not None and side_by_side(read, access.strides(read.tensor), along, [square]) is not None
+    return 0.5 + TURNED * (lanes.bit_length() - 1) if turned else GATHERED * lanes
 
 
 def reduced_in_vectors(work: Work, processor: Processor, strides: Mapping[str, tuple[int, ...]]) -> tuple[Iter, ...]:
@@ -162,18 +168,12 @@ def reduced_in_vectors(work: Work, processor: Processor, strides: Mapping[str, t
 
 
 def _square(access: Access, loops: Sequence[Iter], vector: Iter, lanes: int) -> Iter | None:
-    """The loop of which as many steps make a square with vectors of elements that lie apart: registers turn it."""
+    """The loop of which as many steps as lanes make a square with vectors of elements that lie apart, to be turned."""
     if access.reduces or extent(vector) < lanes or len(access.terms) > MOST_VALUES:
         return None
     enough = [i for i in loops if extent(i) >= lanes > 1]
     found = (side_by_side(r, access.strides(r.tensor), vector, enough) for r in access.reads)
     return next((i for i in found if i is not None), None)
-
-
-def _is_turned(access: Access, read: Read, vector: Iter | None, square: Iter | None) -> bool:
-    if vector is None or square is None:
-        return False
-    return side_by_side(read, access.strides(read.tensor), vector, [square]) is square
 
 
 def _terms(access: Access) -> int:

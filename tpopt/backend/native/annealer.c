@@ -417,11 +417,12 @@ static int valid_steps(Annealer *a, const int32_t *sequence, int count) {
     return count;
 }
 
-/* starts from a schedule, and forgets the best one; returns count, or the first step that has no place in one */
+/* starts from a schedule, and forgets the best one; returns count, or of what is none the first step that has no place
+ * in one, and holds nothing then */
 EXPORT int tpopt_annealer_load(Annealer *a, const int32_t *sequence, int count, int32_t budget) {
     int valid = valid_steps(a, sequence, count);
     a->budget = budget;
-    spread(a, sequence, valid);
+    spread(a, sequence, valid == count ? count : 0);
     a->best_excess = INT64_MAX;
     keep_if_best(a);
     return valid;

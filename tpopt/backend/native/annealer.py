@@ -26,9 +26,7 @@ SPARE_SLOTS: Final = 128
 class NativeAnnealer:
     """One annealing process. Calls leave the interpreter free, so that several run beside each other."""
 
-    def __init__(
-        self, graph: AnnealerGraph, *, keep_first: bool, seed: int, most_copies: int = MOST_COMPUTATIONS
-    ) -> None:
+    def __init__(self, graph: AnnealerGraph, *, keep_first: bool, seed: int) -> None:
         """Raises :class:`KernelBuildFailed` where the C file cannot be compiled or memory is short."""
         self._library = _library()
         nodes = len(graph.sizes)

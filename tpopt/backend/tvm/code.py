@@ -241,23 +241,6 @@ def halves(vector: Expr) -> tuple[Expr, Expr]:
     return shuffle([vector], lower), shuffle([vector], upper)
 
 
-def transposed(code: Code, rows: Sequence[Expr]) -> list[Expr]:
-    """A square of values with rows and columns exchanged, in log2 of its side rounds: blocks of two rows change places.
-
-    The k-th result has the k-th lane of every row. The side is a power of two.
-    """
-    size, rows = len(rows), list(rows)
-    distance = size // 2
-    while distance:
-        lower = [k if not k & distance else k - distance + size for k in range(size)]
-        upper = [k + distance if not k & distance else k + size for k in range(size)]
-        for first in (k for k in range(size) if not k & distance):
-            pair = [rows[first], rows[first + distance]]
-            rows[first], rows[first + distance] = (code.bind(shuffle(pair, lanes)) for lanes in (lower, upper))
-        distance //= 2
-    return rows
-
-
 def shuffle(vectors: Sequence[Expr], lanes: Sequence[int]) -> Expr:
     """Lanes picked from vectors put side by side."""
     return tirx.Shuffle(list(vectors), list(lanes))

@@ -9,13 +9,13 @@ from typing import TypeAlias
 from tvm import tirx
 from tvm.ir import StringImm
 
-from tpopt.backend.generated.access import side_by_side
-from tpopt.backend.generated.plan import Nest, Pack, Sweep
-from tpopt.backend.tvm.code import Code, Expr, lanes_of, literal, prefetch, scalar, splat, transposed, vector_type
+from tpopt.backend.generated.plan import Nest, Pack
+from tpopt.backend.tvm.code import Code, Expr, lanes_of, literal, prefetch, scalar, splat, vector_type
 from tpopt.backend.tvm.elements import Value, choose, computed, constant, convert, named, rounded
 from tpopt.backend.tvm.functions import apply
 from tpopt.backend.tvm.operands import NOTHING, Operand, Operands, both
 from tpopt.backend.tvm.places import Indices, Line, Place, Where, add, multiply, vector
+from tpopt.backend.tvm.squares import along_memory, turned
 from tpopt.backend.tvm.summing import Summing
 from tpopt.backend.tvm.tiles import Step, Tile
 from tpopt.ir import Apply, Cast, Const, Guard, Iter, Lookup, Position, Read, Reduce, Scalar, Select
@@ -208,26 +208,17 @@ class Evaluator:
         return operand.load(self.code, where, lanes, mask)
 
     def _turned(self, term: Scalar, context: Context, at: Step) -> bool:
-        """Whether a read's values at all steps along memory are there: a square of elements, turned in registers.
-
-        They lie apart along the lanes, and side by side along as many steps: a vector holds what all of those read.
-        """
-        tile = self.tile
-        if not isinstance(term, Read) or tile.vector is None or tile.mask is not None or context or term in self._packs:
+        """Whether a read's values were made for all steps along memory at once."""
+        if not isinstance(term, Read) or context or term in self._packs:
             return False
-        operand, square = self._operands[term.tensor.name], Sweep(1, tile.lanes)
-        along = side_by_side(
-            term, operand.strides, tile.vector, [i for i, s in tile.sweeps.items() if s == square and tile.lanes > 1]
-        )
+        operand = self._operands[term.tensor.name]
+        along = along_memory(term, operand, self.tile)
         if along is None:
             return False
-        others = {i: n for i, n in at if i is not along}
-        first = operand.offset(term.indices, tile.place(tuple(others.items())), self.indices)
-        assert isinstance(first, Line)
-        rows = (Line(first.base + lane * first.step, 1) for lane in range(tile.lanes))
-        found = transposed(self.code, [operand.load(self.code, row, tile.lanes, None) for row in rows])
-        for step in tile.steps(self.free(term)):
-            if others.items() <= dict(step).items():
+        others = tuple((i, n) for i, n in at if i is not along)
+        found = turned(self.code, term, operand, self.tile, along, others, self.indices)
+        for step in self.tile.steps(self.free(term)):
+            if set(others) <= set(step):
                 self._put(term, context, step, found[dict(step)[along]])
         return True
 

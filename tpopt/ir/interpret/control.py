@@ -85,7 +85,7 @@ def run_sort(state: State, stage: Sort) -> tuple[Array, ...]:
 
 
 def run_topk(state: State, stage: TopK) -> tuple[Array, ...]:
-    """What the caller's hook takes; without one, the first ``k`` of a stable sort, in order whether or not asked."""
+    """The first ``k`` of a stable sort, sorted whether or not the stage asks for it; of equal values, the hook's."""
     source, k = state.array(stage.source), number(stage.k, state.symbols)
     if source.ndim == 0:
         return source, np.zeros((), np.int64)
@@ -93,12 +93,15 @@ def run_topk(state: State, stage: TopK) -> tuple[Array, ...]:
         raise UnsupportedInput(
             f"top-k of {stage.source.name}: k = {k}, but axis {stage.axis} has {source.shape[stage.axis]}"
         )
+    order = state.arithmetic.order(source, stage.source.dtype, stage.axis, stage.largest)
+    order = np.take(order, np.arange(k), axis=stage.axis)
+    values = np.take_along_axis(source, order, stage.axis)
     if state.top is not None:
-        order = state.top(stage, source, k)
-    else:
-        order = state.arithmetic.order(source, stage.source.dtype, stage.axis, stage.largest)
-        order = np.take(order, np.arange(k), axis=stage.axis)
-    return np.take_along_axis(source, order, stage.axis), order.astype(np.int64)
+        chosen = state.top(stage, source, k)
+        others = np.take_along_axis(source, chosen, stage.axis)
+        if np.array_equal(np.sort(others, stage.axis), np.sort(values, stage.axis), equal_nan=True):
+            order, values = chosen, others
+    return values, order.astype(np.int64)
 
 
 def run_kernel(state: State, stage: Kernel, run: Callable[[State, Kernel], None]) -> tuple[Array, ...]:

@@ -37,8 +37,8 @@ def interpret(
     around at their width. bf16 values may come as their bits in ``uint16``; results are float64, complex128, integers
     or bool. ``constants`` replaces the program's own. ``on_stage(stage, arrays)`` sees each stage's outputs (read-only
     views, perhaps), and ``opaque(stage, arrays)`` computes opaque stages from the arrays of ``stage_reads(stage)``.
-    ``top(stage, source, k)`` returns the positions of the ``k`` best values along the stage's axis (``i64``): which of
-    equal values an operator takes is its own affair; without one, the first are taken.
+    ``top(stage, source, k)`` returns positions of the ``k`` best values along the stage's axis (``i64``): which of
+    equal values an operator takes is its own affair. Where its values are not the best, the first of these are taken.
 
     Raises :class:`UnsupportedInput` for inputs that do not fit and lookups that break their bounds,
     :class:`InvalidProgram` for an unguarded read out of bounds.
