@@ -150,3 +150,29 @@ def test_on_another_machine_it_is_chosen_again_with_one_warning(
     assert [r.getMessage().count("chosen again") for r in caplog.records] == [1]
     assert "another; avx2; threads=64" in caplog.text
     assert torch.allclose(found, before, atol=1e-5)
+
+
+class Attends(nn.Module):
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+class Filters(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.irfft(torch.fft.rfft(x)[..., :5], n=16)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [(Attends(), tuple(torch.randn(3, 2, 4, 8, 16))), (Filters(), (torch.randn(3, 16),))],
+    ids=["attention", "fft"],
+)
+def test_operators_that_the_algebra_keeps_whole_are_admitted_where_nobody_knows_the_file(
+    model: nn.Module, inputs: tuple[torch.Tensor, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = tpopt.compile(model.eval(), inputs, choice="model", kernels="library", gate=False)
+    made.save(tmp_path / "m.tpg")
+    monkeypatch.setenv("TPOPT_CACHE_DIR", str(tmp_path / "elsewhere"))
+    loaded = tpopt.load(tmp_path / "m.tpg")
+    assert torch.equal(loaded(*inputs), made(*inputs))
+    assert str(loaded.plan) == str(made.plan)

@@ -23,6 +23,7 @@ from tpopt.backend.library import binders
 from tpopt.backend.machine import machine_fingerprint
 from tpopt.backend.plan import Plan, Step
 from tpopt.errors import CorruptFile, InvalidProgram, KernelBuildFailed, KernelUnsupported, TpoptError, UnsupportedInput
+from tpopt.frontend.context import KEPT_WHOLE
 from tpopt.ir import Guard, Index, Kernel, Opaque, Program, Tensor
 from tpopt.ir.parse import parse_stage
 from tpopt.ir.terms import Bound
@@ -155,7 +156,7 @@ def read(path: str | Path) -> SavedModel:
     interface = decode(Interface, contents.read("interface.json"), f"{where}interface.json")
     known = contents.known
     original = admit(contents.text("original.txt"), f"{where}original.txt", known=known)
-    algebra = admit(contents.text("algebra.txt"), f"{where}algebra.txt", known=known)
+    algebra = admit(contents.text("algebra.txt"), f"{where}algebra.txt", KEPT_WHOLE, known=known)
     if not all(isinstance(s, Opaque) for s in original.stages):
         raise CorruptFile(f"{where}original.txt holds more than calls of operators")
     if (algebra.inputs, algebra.outputs, algebra.aliases) != (original.inputs, original.outputs, original.aliases):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from tpopt.frontend.own_weights import OwnWeights
 from tpopt.frontend.registry import NoAlgebra
@@ -17,6 +17,8 @@ from tpopt.ir.walk import stage_reads
 
 Operand: TypeAlias = "Tensor | Index | Number"
 """What a pointwise operator takes: a tensor, a run-time integer or a Python number."""
+KEPT_WHOLE: Final = frozenset({"attention", "fft"})
+"""Operators that the algebra holds as one Kernel over their own algebra, as libraries have them whole too."""
 
 
 class Nested(Builder):
@@ -98,6 +100,7 @@ class Context:
 
         ``reads`` are the call's operands in order; formulas that the algebra uses are added behind them.
         """
+        assert implementation in KEPT_WHOLE
         inner = replace(self, builder=Nested(self.builder))
         outs, stages = tuple(write(inner)), tuple(inner.builder.stages)
         known = {*reads, *(o for s in stages for o in s.outs)}
