@@ -3,9 +3,9 @@
     python examples/regret.py [--count 200] [--seed 0] [--log regret.jsonl]
 
 A piece is a window of neighbouring operators of one model, on the values that they really see. Its plan is chosen as
-``tpopt.compile`` chooses; then the kernels that it uses are forbidden and the next plan is chosen, up to ``OTHERS``
-times, and all of them take turns. The regret is the time of the plan that was chosen over that of the fastest. Pieces
-in the log are not timed again.
+``tpopt.compile`` chooses; then the kernels that it uses are forbidden and the next plan is chosen, for which others are
+built, up to ``OTHERS`` times, and all of them take turns. The regret is the time of the plan that was chosen over that
+of the fastest. Pieces in the log are not timed again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ from torch.utils import _pytree
 
 from tpopt._compile.attempt import Attempt
 from tpopt._compile.build import callable_of, specialize
-from tpopt.choose.choose import Choice, solved
+from tpopt.choose.cover import Choice, solved
+from tpopt.choose.rounds import priced
 from tpopt.errors import InvalidProgram, TpoptError
 from tpopt.measure import Stopwatch, interleave
 from tpopt.options import Options
@@ -36,6 +36,8 @@ from tpopt.runtime.compiled import Specialization
 
 OTHERS = 5
 ROUNDS = 11
+SHARE = 0.5
+"""Part of the time that is left which kernels for the next plan may take."""
 LONGEST = 8
 """Operators of a piece."""
 SLOW_US = 50.0
@@ -123,12 +125,14 @@ def _in_turn(attempt: Attempt, choice: Choice) -> Iterator[Choice]:
     """The choice, then what is chosen where nothing that was picked before may be used."""
     yield choice
     assert attempt.traced is not None
+    assert attempt.pricer is not None
     found = choice.found
     for _ in range(OTHERS):
-        taken = set(choice.solution.picked)
-        found = replace(found, admitted=[c for c in found.admitted if c not in taken])
+        found = found.without(choice.solution.picked, "its turn is over")
+        attempt.pricer.deadline = attempt.until(SHARE)
         try:
-            choice = solved(attempt.traced.original, attempt.forms, found, choice.prices)
+            prices = priced(attempt.traced.original, attempt.forms, found, attempt.pricer)
+            choice = solved(attempt.traced.original, attempt.forms, found, prices)
         except InvalidProgram:
             return
         if not choice.solution.picked:

@@ -11,7 +11,8 @@ from tpopt.backend.binding import Binder
 from tpopt.backend.generated.kernel import GeneratedKernel
 from tpopt.choose import gather as gather_module
 from tpopt.choose.careful import FREE, affordable, excess_terms
-from tpopt.choose.choose import Choice, choose, choose_again, only_originals
+from tpopt.choose.choose import choose, choose_again, only_originals
+from tpopt.choose.cover import Choice
 from tpopt.choose.gather import gather
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer
@@ -103,7 +104,7 @@ def test_the_next_cover_spends_no_more_terms_than_its_budget():
     spent = {c.covers[0]: excess_terms(c, {}) for c in first.solution.picked if c.kind == "onednn"}
     assert spent == {"conv2d": 576 - FREE, "conv2d_1": 0, "conv2d_2": 432 - FREE}
     assert affordable(first.solution.picked, {}, 4e-6, 3e-6) == int(708 * (2.7**2 - 1.5**2) / (4**2 - 1.5**2))
-    again = choose_again(found.original, [cleaned], first, {}, error=4e-6, tolerance=3e-6)
+    again = choose_again(found.original, [cleaned], first, pricer, error=4e-6, tolerance=3e-6)
     assert again is not None
     assert again.limited
     spent = {c.covers[0]: excess_terms(c, {}) for c in again.solution.picked if c.kind == "onednn"}
@@ -112,9 +113,10 @@ def test_the_next_cover_spends_no_more_terms_than_its_budget():
 
 def test_there_is_nothing_to_save_among_originals():
     found, cleaned = traced()
+    pricer = Pricer(ModelPrices(found.algebra, {}), Records("/dev/null", "here"), Binder({}), {}, None)
     plain = only_originals(found.original, gather(found.original, [cleaned]), chosen().prices)
     assert plain is not None
-    assert choose_again(found.original, [cleaned], plain, {}, error=4e-6, tolerance=3e-6) is None
+    assert choose_again(found.original, [cleaned], plain, pricer, error=4e-6, tolerance=3e-6) is None
 
 
 def modelled(kernels: Kernels) -> Choice:

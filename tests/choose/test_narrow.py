@@ -10,7 +10,7 @@ from torch import nn
 
 from tpopt.choose.accuracy import AccuracyBudget
 from tpopt.choose.candidate import Candidate, Candidates, Price
-from tpopt.choose.choose import Choice, solved
+from tpopt.choose.cover import Choice, solved
 from tpopt.choose.gather import gather
 from tpopt.choose.narrow import CONVERT, rounded
 from tpopt.frontend.trace import Traced, trace

@@ -11,7 +11,7 @@ from tpopt._compile.attempt import Attempt
 from tpopt._compile.build import build
 from tpopt._compile.strides import REASON, without_transposed
 from tpopt.backend.generated.candidates import is_generated
-from tpopt.choose.choose import Choice
+from tpopt.choose.cover import Choice
 from tpopt.options import Options
 
 

@@ -136,3 +136,9 @@ def test_a_fingerprint_tells_devices_threads_and_versions_apart(other: tuple[str
     here = fingerprint("cpu", 2, {"torch": "2.13"})
     assert here == fingerprint("cpu", 2, {"torch": "2.13"})
     assert here != fingerprint(*other)
+
+
+def test_a_pipe_keeps_no_records_and_stays_one(pipe: Path):
+    saved(pipe, a=ONE)
+    assert pipe.is_fifo()
+    assert [p.name for p in pipe.parent.iterdir()] == ["pipe"]

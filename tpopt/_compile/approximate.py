@@ -21,7 +21,7 @@ from tpopt._compile.bounds import all_held, holding, weights_of
 from tpopt._compile.check import verify_plan
 from tpopt._compile.metric import Judge
 from tpopt.choose.accuracy import AccuracyBudget, Errors
-from tpopt.choose.choose import Choice, solved
+from tpopt.choose.cover import Choice, solved
 from tpopt.errors import InvalidProgram, LimitExceeded, VerificationFailed
 from tpopt.ir import Compute, Kernel, Program
 from tpopt.ir.aten import torch_dtype

@@ -14,7 +14,8 @@ from tpopt._compile.derivations import Prover
 from tpopt._compile.factorize import Factors
 from tpopt.backend.plan import Plan
 from tpopt.budget import Budget
-from tpopt.choose.choose import Choice
+from tpopt.choose.cover import Choice
+from tpopt.choose.pricing import Pricer
 from tpopt.frontend.trace import Traced
 from tpopt.ir import Program
 from tpopt.log import record
@@ -51,6 +52,7 @@ class Attempt:
     prover: Prover = field(init=False)
     timing: Timing = field(default_factory=Timing)
     choice: Choice | None = None
+    pricer: Pricer | None = None
     plain: Choice | None = None
     storages: tuple[Storage, ...] = ()
     samples: list[dict[str, torch.Tensor]] = field(default_factory=list)
@@ -75,6 +77,11 @@ class Attempt:
     def deadline(self) -> float:
         """When the effort is used up, on :func:`time.perf_counter`'s clock."""
         return self.start + self.options.effort_seconds()
+
+    def until(self, share: float) -> float:
+        """When a part of the time that is left will have passed, on the same clock."""
+        now = time.perf_counter()
+        return now + share * max(self.deadline - now, 0.0)
 
     def progress(self, stage: str) -> None:
         """Tells the user's callback, and whoever listens, which stage begins."""

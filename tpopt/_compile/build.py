@@ -21,16 +21,15 @@ from tpopt._compile.shapes import dynamic_from
 from tpopt._compile.strides import without_transposed
 from tpopt.backend.binding import Binder
 from tpopt.backend.build.pool import build_pool
-from tpopt.backend.generated.binding import build_all
 from tpopt.backend.machine import machine_fingerprint, measured_balance, synchronizer
 from tpopt.backend.profile import Profiler
-from tpopt.choose.ahead import build_order
 from tpopt.choose.candidate import Candidates
-from tpopt.choose.choose import Choice, choose, only_originals
+from tpopt.choose.choose import choose, only_originals
+from tpopt.choose.cover import Choice
 from tpopt.choose.gather import gather
 from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.models import cost_model
-from tpopt.choose.pricing import Pricer, planned
+from tpopt.choose.pricing import Pricer
 from tpopt.cost_models.roofline import Balance
 from tpopt.errors import TpoptError, UnsupportedModel, VerificationFailed
 from tpopt.frontend.trace import Traced, trace
@@ -52,8 +51,8 @@ Respecialize: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Specializa
 MAX_SPECIALIZATIONS = 8
 MOST_ORDERS = 4
 """Times that a plan is chosen again because its kernels read what lies out of order."""
-BUILDING_SHARE = 0.5
-"""Part of the time that is left when candidates are known which building kernels may take."""
+CHOOSING_SHARE = 0.75
+"""Part of the time that is left when candidates are known which building and measuring them may take."""
 
 
 def build(attempt: Attempt) -> Built:
@@ -80,6 +79,7 @@ def build(attempt: Attempt) -> Built:
         attempt.built.rivals["plain"] = _built(attempt, beside, state, attempt.plain)
     if attempt.options.gate and attempt.options.choice == "measured" and not attempt.storages:
         _add_rival_in_order(attempt, attempt.built, state)
+    attempt.pricer = None  # it holds the example and what the model makes of it
     return attempt.built
 
 
@@ -218,10 +218,7 @@ def _choose(
     profiler = Profiler(values, binder, synchronizer(device), cached) if measured else None
     priced = cost_model(options.cost_model, measured_balance(device, records) if measured else Balance())
     model = ModelPrices(traced.algebra, attempt.sizes, priced)
-    if measured and options.kernels != "library":
-        _build(attempt, traced.original, found, model)
-    until = time.perf_counter() + 0.5 * max(attempt.deadline - time.perf_counter(), 0.0)
-    pricer = Pricer(model, records, binder, sizes, profiler, until)
+    pricer = attempt.pricer = Pricer(model, records, binder, sizes, profiler, attempt.until(CHOOSING_SHARE))
     chosen = choose(traced.original, attempt.forms, found, pricer, options.kernels, attempt.prover.admits)
     record(
         "choose",
@@ -242,18 +239,6 @@ def _approximations(attempt: Attempt, binder: Binder, found: Candidates) -> tupl
         for form in attempt.factors.forms:
             storage.learn(form)
     return attempt.factors.forms, [fragment(f, attempt.forms[0]) for f in attempt.factors.forms]
-
-
-def _build(attempt: Attempt, original: Program, found: Candidates, model: ModelPrices) -> None:
-    """Builds the kernels, those first that are expected to matter most; refuses what there was no time for."""
-    seconds = BUILDING_SHARE * max(attempt.deadline - time.perf_counter(), 0.0)
-    until = time.perf_counter() + seconds
-    made = build_order(original, attempt.forms, found, model.price, seconds)
-    late = build_all(map(planned, made), max(until - time.perf_counter(), 0.0))
-    lost = {c for c in made if planned(c) in late}
-    for candidate in (c for c in found.admitted if c in lost):
-        found.refuse(candidate.name, candidate.kind, candidate.covers, "the effort left no time to build it")
-    found.admitted = [c for c in found.admitted if c not in lost]
 
 
 def _storages(attempt: Attempt, device: torch.device) -> tuple[Storage, ...]:

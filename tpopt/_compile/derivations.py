@@ -47,7 +47,7 @@ class Prover:
         failed = self._failed(picked)
         if failed:
             left = _without(found, failed, UNPROVED)
-            found.admitted, found.refused = left.admitted, left.refused
+            found.admitted, found.refused, found.unbuilt = left.admitted, left.refused, left.unbuilt
         return not failed
 
     def _failed(self, picked: Sequence[Candidate]) -> list[Derived]:
@@ -93,13 +93,15 @@ def without_culprit(found: Candidates, trace: Trace, picked: Sequence[Candidate]
         return _without(found, derived, REJECTED)
     if not makers or any(c.name.endswith(":original") for c in makers):
         return None
-    lost = [c for c in found.admitted if any(c.kind == m.kind and {*m.covers} <= {*c.covers} for m in makers)]
+    offered = (*found.admitted, *found.unbuilt)
+    lost = [c for c in offered if any(c.kind == m.kind and {*m.covers} <= {*c.covers} for m in makers)]
     return found.without(lost, WRONG)
 
 
 def _without(found: Candidates, derived: Sequence[Derived], reason: str) -> Candidates:
     makes = {name for d in derived for name in d.makes}
-    lost = [c for c in found.admitted if makes.intersection((*c.covers, *(v.name for v in c.produces)))]
+    offered = (*found.admitted, *found.unbuilt)
+    lost = [c for c in offered if makes.intersection((*c.covers, *(v.name for v in c.produces)))]
     return found.without(lost, reason)
 
 

@@ -11,7 +11,8 @@ from tpopt._compile.attempt import Attempt
 from tpopt._compile.derivations import derivation_rows
 from tpopt._compile.effort import work_of
 from tpopt.backend.plan import LAYOUT_SUFFIX, Plan
-from tpopt.choose.choose import Choice
+from tpopt.choose.candidate import Refused
+from tpopt.choose.cover import Choice
 from tpopt.ir import Opaque, Program
 from tpopt.report import (
     CandidateRow,
@@ -150,7 +151,8 @@ def _covers(attempt: Attempt, choice: Choice) -> tuple[CoverRow, ...]:
     for candidate in choice.found.admitted:
         if candidate.kind != "layout" and candidate.produces:
             groups.setdefault(candidate.produces[0].name, []).append(candidate)
-    for refused in choice.found.refused:
+    unbuilt = (Refused(c.name, c.kind, c.covers, reason) for c, reason in choice.found.unbuilt.items())
+    for refused in (*choice.found.refused, *unbuilt):
         if refused.covers:
             groups.setdefault(refused.covers[-1], []).append(refused)
     picked = {c.name for c in choice.solution.picked}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tpopt._compile.check import example, values_of
 from tpopt.backend.generated.candidates import is_generated
 from tpopt.choose.candidate import ROW, Candidate, Value
-from tpopt.choose.choose import Choice, solved
+from tpopt.choose.cover import Choice, solved
 from tpopt.errors import InvalidProgram
 
 if TYPE_CHECKING:

@@ -43,7 +43,9 @@ class Profiler:
     """Produces intermediate values on demand and times calls on them.
 
     ``values`` maps a value's plan name to its tensor; what calls make joins them, and what nobody needs again is
-    dropped by :meth:`release`. ``between`` is the bytes that a model reads from one call of a kernel to the next.
+    dropped by :meth:`release`, until :meth:`rewind`. ``between`` is the bytes that a model reads from one call of a
+    kernel to the next. ``lying`` has a tensor without memory, by name, for each value that was ever at hand and lies in
+    memory in another order than its axes.
     """
 
     def __init__(
@@ -53,7 +55,10 @@ class Profiler:
         synchronize: Callable[[], None] = lambda: None,
         between: int = 0,
     ) -> None:
-        self._values = {name: copied(value) for name, value in values.items()}
+        self._given = {name: copied(value) for name, value in values.items()}
+        self._values: dict[str, torch.Tensor] = {}
+        self.lying: dict[str, torch.Tensor] = {}
+        self.rewind()
         self._binder = binder
         self._synchronize = synchronize
         self.between = between if between > CACHED else 0
@@ -62,6 +67,17 @@ class Profiler:
     def has(self, name: str) -> bool:
         """Whether a value is at hand."""
         return name in self._values or name in self._binder.weights
+
+    def rewind(self) -> None:
+        """Leaves nothing but the values given, as at first."""
+        self._values.clear()
+        for name, value in self._given.items():
+            self._keep(name, value)
+
+    def _keep(self, name: str, value: torch.Tensor) -> None:
+        self._values[name] = value
+        if not value.is_contiguous():
+            self.lying.setdefault(name, torch.empty_strided(value.shape, value.stride(), device="meta"))
 
     def release(self, names: Sequence[str]) -> None:
         """Drops values."""
@@ -87,7 +103,7 @@ class Profiler:
                 return reason
         for name, result in zip(call.outs, results, strict=True):
             if name not in self._values:
-                self._values[name] = copied(result)
+                self._keep(name, copied(result))
         return None
 
     def measure(

@@ -19,7 +19,7 @@ from tpopt.passes.precision.storage import Storage
 from tpopt.rewrite.numerics import Numerics
 
 if TYPE_CHECKING:
-    from tpopt.choose.choose import Choice
+    from tpopt.choose.cover import Choice
 
 DEAREST: Final = 8
 STEPS: Final = 6

@@ -91,12 +91,15 @@ class Candidates:
     """Everything the chooser may pick from, in a deterministic order.
 
     ``weights`` are constants that they alone read; ``wide`` has the name of the value that each narrow one stands for.
+    ``unbuilt`` are kernels that were left out because no plan is expected to gain by them, with the reason: a later
+    choice among fewer candidates may think otherwise.
     """
 
     admitted: list[Candidate] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     weights: dict[Tensor, Array] = field(default_factory=dict)
     wide: dict[str, str] = field(default_factory=dict)
+    unbuilt: dict[Candidate, str] = field(default_factory=dict)
 
     def add(self, candidate: Candidate) -> None:
         """Admits a candidate."""
@@ -105,7 +108,8 @@ class Candidates:
     def without(self, lost: Collection[Candidate], reason: str) -> Candidates:
         """The same, with some refused that were admitted."""
         refused = [*self.refused, *(Refused(c.name, c.kind, c.covers, reason) for c in lost)]
-        return replace(self, admitted=[c for c in self.admitted if c not in lost], refused=refused)
+        unbuilt = {c: why for c, why in self.unbuilt.items() if c not in lost}
+        return replace(self, admitted=[c for c in self.admitted if c not in lost], refused=refused, unbuilt=unbuilt)
 
     def refuse(self, name: str, kind: str, covers: tuple[str, ...], reason: str) -> None:
         """Notes what was not admitted."""

@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tpopt.backend.generated import candidates as generated
 from tpopt.backend.generated.binding import build_all
-from tpopt.backend.plan import Plan
 from tpopt.choose.assemble import assemble
 from tpopt.choose.candidate import Candidate, Candidates, Price, Refused, Value
 from tpopt.choose.careful import affordable, excess_terms
+from tpopt.choose.cover import Choice, solved
 from tpopt.choose.pricing import Pricer, planned
-from tpopt.choose.solve import Holding, Solution, Spending, solve
+from tpopt.choose.rounds import priced
+from tpopt.choose.solve import Solution, Spending
 from tpopt.errors import InvalidProgram
-from tpopt.ir import Opaque, Program, Tensor
+from tpopt.ir import Program
 from tpopt.ir.walk import stage_reads
 from tpopt.options import Kernels
-from tpopt.rewrite.numerics import Numerics
 
 _FAILURE: Final = re.compile(r"\w+Error: ")
 """How the reason reads that an operator was turned down for when it ran and raised."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A plan and the reasons for it."""
-
-    plan: Plan
-    solution: Solution
-    found: Candidates
-    prices: dict[str, Price]
-    limited: bool = False
-    """Whether accuracy was a budget: an earlier cover had lost too much of it."""
 
 
 def choose(
@@ -53,7 +39,7 @@ def choose(
     not among the candidates. Raises :class:`InvalidProgram` where an operator of the model itself
     fails on the example inputs.
     """
-    prices = pricer.run(found)
+    prices = priced(original, forms, found, pricer, thorough=kernels == "generated")
     failed = next((r for r in found.refused if r.name.endswith(":original") and _FAILURE.match(r.reason)), None)
     if failed is not None and _is_fed_by_inputs(failed, original):
         raise InvalidProgram(_own_failure(failed))
@@ -63,6 +49,7 @@ def choose(
     try:
         choice = solved(original, forms, found, prices)
         while not (_prepare(choice.solution.picked, found, pricer) and admits(choice.solution.picked, found)):
+            prices = priced(original, forms, found, pricer)
             choice = solved(original, forms, found, prices)
     except InvalidProgram as error:
         if failed is None:
@@ -108,51 +95,23 @@ def _own_failure(failed: Refused) -> str:
     return f"the model's own operator {name} fails on the example inputs: {failed.reason}"
 
 
-def solved(
-    original: Program,
-    forms: Sequence[Program],
-    found: Candidates,
-    prices: dict[str, Price],
-    spending: Sequence[Spending] = (),
-    *,
-    approximate: bool = False,
-    penalties: Mapping[str, float] = MappingProxyType({}),
-    holding: Holding | None = None,
-) -> Choice:
-    """The cheapest cover within the budgets; ``approximate`` lets candidates in that only a budget for accuracy admits.
-
-    ``penalties`` are added to prices, by name of the candidate; ``holding`` counts bytes of constants.
-
-    Raises :class:`InvalidProgram` where there is none.
-    """
-    admitted = [c for c in found.admitted if approximate or c.numerics is not Numerics.APPROXIMATE]
-    weights = tuple(dict.fromkeys((*_weights(original, *forms), *found.weights)))
-    whole = replace(original, weights=weights)
-    given = frozenset(Value(t.name) for t in (*whole.inputs, *whole.weights))
-    effects = [o for s in whole.stages if isinstance(s, Opaque) and s.effectful for o in s.outs]
-    wanted = dict.fromkeys(Value(t.name) for t in (*whole.outputs, *effects))
-    solution = solve(
-        admitted, prices, given, list(wanted), spending, wide=found.wide, penalties=penalties, holding=holding
-    )
-    plan = assemble(whole, solution.picked, prices, given)
-    return Choice(plan, solution, found, prices, limited=bool(spending))
-
-
 def choose_again(
     original: Program,
     forms: Sequence[Program],
     before: Choice,
-    sizes: Mapping[str, int],
+    pricer: Pricer,
     *,
     error: float,
     tolerance: float,
 ) -> Choice | None:
     """The cheapest cover whose long sums lose less than those that made ``error``; ``None`` where none are long."""
-    limit = affordable(before.solution.picked, sizes, error, tolerance)
+    limit = affordable(before.solution.picked, pricer.sizes, error, tolerance)
     if limit is None:
         return None
-    spent = {c.name: n for c in before.found.admitted if (n := excess_terms(c, sizes))}
-    return solved(original, forms, before.found, before.prices, (Spending(spent, limit),))
+    offered = (*before.found.admitted, *before.found.unbuilt)
+    spending = (Spending({c.name: n for c in offered if (n := excess_terms(c, pricer.sizes))}, limit),)
+    found = before.found.without((), "")
+    return solved(original, forms, found, priced(original, forms, found, pricer, spending), spending)
 
 
 def only_originals(original: Program, found: Candidates, prices: dict[str, Price]) -> Choice | None:
@@ -163,7 +122,3 @@ def only_originals(original: Program, found: Candidates, prices: dict[str, Price
         return None
     solution = Solution(tuple(plain), sum(prices[c.key].us for c in plain), optimal=True)
     return Choice(assemble(original, plain, prices, given), solution, found, prices)
-
-
-def _weights(*programs: Program) -> tuple[Tensor, ...]:
-    return tuple(dict.fromkeys(w for program in programs for w in program.weights))

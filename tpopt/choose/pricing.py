@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from statistics import geometric_mean
+from typing import Final
 
 from tpopt.backend.binding import Binder
 from tpopt.backend.call import Call
@@ -22,6 +24,9 @@ from tpopt.ir.walk import map_stage_tensors, stage_reads
 from tpopt.rewrite.numerics import Numerics
 from tpopt.store.records import Record, Records
 
+CLOSE: Final = 1.25
+"""Times the price of the best that a competitor takes which is measured again when another one joins them."""
+
 
 @dataclass
 class Pricer:
@@ -37,27 +42,35 @@ class Pricer:
     profiler: Profiler | None
     deadline: float = float("inf")
     prices: dict[str, Price] = field(default_factory=dict)
+    _ran: set[Candidate] = field(default_factory=set)
     _failed: set[Candidate] = field(default_factory=set)
 
-    def run(self, found: Candidates) -> dict[str, Price]:
-        """Prices by key; competitors for one value are measured together, in the order of the original program."""
+    def run(self, found: Candidates, waiting: Container[Candidate] = ()) -> dict[str, Price]:
+        """Prices by key; competitors for one value are measured together, in the order of the original program.
+
+        Those that are ``waiting`` are left for a later run; so are, while there are any, those that need what nobody
+        else makes. What an earlier run has priced keeps its price.
+        """
         if self.profiler is None:
             for candidate in found.admitted:
                 self.prices.setdefault(candidate.key, Price(self.model.price(candidate)))
             return self.prices
-        groups = competitors(found.admitted, found.wide)
+        self.profiler.rewind()
+        groups = competitors([c for c in found.admitted if c not in waiting], found.wide)
         for group, done in zip(groups, _last_needs(groups), strict=True):
-            self._group(group, found)
+            self._group(group, found, patient=bool(waiting))
             self.profiler.release(done)
         found.admitted = [c for c in found.admitted if c not in self._failed]
         self.records.save()
         return level(found.admitted, self.prices)
 
-    def _group(self, group: Sequence[Candidate], found: Candidates) -> None:
+    def _group(self, group: Sequence[Candidate], found: Candidates, *, patient: bool) -> None:
         assert self.profiler is not None
         fresh: dict[str, Call] = {}
         for candidate in group:
-            call = self._usable(candidate, found)
+            if candidate in self._ran and all(map(self.profiler.has, _made_by(candidate))):
+                continue
+            call = self._usable(candidate, found, patient=patient)
             if call is not None and not self._known(candidate):
                 fresh.setdefault(self.record_key(candidate), call)
         if not fresh:
@@ -66,33 +79,62 @@ class Pricer:
             for candidate in group:
                 self.prices.setdefault(candidate.key, Price(self.model.price(candidate)))
             return
-        streaming = {self.record_key(c) for c in group if self._streams(c)}
-        for key, (us, low, high, rounds) in self.profiler.measure(fresh, self.deadline, streaming).items():
-            self.records.put(key, Record(us, low, high, rounds))
+        self._measure(group, fresh)
         for candidate in group:
             self._known(candidate)
 
-    def _usable(self, candidate: Candidate, found: Candidates) -> Call | None:
+    def _measure(self, group: Sequence[Candidate], fresh: Mapping[str, Call]) -> None:
+        """Beside the best of an earlier run: two timings far apart do not tell which of two is the faster by a little.
+
+        What the machine has become faster or slower since is taken out, as other groups keep their earlier prices.
+        """
+        assert self.profiler is not None
+        known = {self.record_key(c): c for c in group if c in self._ran and self._is_measured(c) and self._can_run(c)}
+        best = min((self.prices[c.key].us for c in known.values()), default=0.0)
+        close = {k: c for k, c in known.items() if k not in fresh and self.prices[c.key].us <= CLOSE * best}
+        streaming = {self.record_key(c) for c in group if self._streams(c)}
+        calls = {**{key: self._bound(c) for key, c in close.items()}, **fresh}
+        timed = self.profiler.measure(calls, self.deadline, streaming)
+        drift = geometric_mean([self.prices[c.key].us / timed[key][0] for key, c in close.items()] or [1.0])
+        for key, (us, low, high, rounds) in timed.items():
+            self.records.put(key, Record(drift * us, drift * low, drift * high, rounds))
+        for candidate in close.values():
+            del self.prices[candidate.key]
+
+    def _usable(self, candidate: Candidate, found: Candidates, *, patient: bool) -> Call | None:
         """The candidate's call, run once so that what it makes is at hand; ``None`` (and refused) when it fails."""
         assert self.profiler is not None
         try:
-            call = self.binder.bind(planned(candidate), self.sizes)
+            call = self._bound(candidate)
         except TpoptError as error:
             self._refuse(candidate, found, str(error))
             return None
-        if not all(self.profiler.has(n) for n in call.refs()):
-            self._refuse(candidate, found, "what it needs could not be computed")
+        if not all(map(self.profiler.has, call.refs())):
+            if not patient:
+                self._refuse(candidate, found, "what it needs could not be computed")
             return None
         reason = self.profiler.run(call, approximate=candidate.numerics is Numerics.APPROXIMATE)
         if reason is not None:
             self._refuse(candidate, found, reason)
             return None
+        self._ran.add(candidate)
         return call
+
+    def _bound(self, candidate: Candidate) -> Call:
+        return self.binder.bind(planned(candidate), self.sizes)
+
+    def _is_measured(self, candidate: Candidate) -> bool:
+        return candidate.key in self.prices and self.prices[candidate.key].measured
+
+    def _can_run(self, candidate: Candidate) -> bool:
+        """Whether what it needs is at hand."""
+        assert self.profiler is not None
+        return all(map(self.profiler.has, self._bound(candidate).refs()))
 
     def unbuildable(self, candidate: Candidate) -> str | None:
         """Why a candidate's kernel cannot be made ready to run; ``None`` where it can, or needs nothing."""
         try:
-            call = self.binder.bind(planned(candidate), self.sizes)
+            call = self._bound(candidate)
             if call.into is not None:
                 call.into.prepare()
         except TpoptError as error:
@@ -107,10 +149,15 @@ class Pricer:
         """Whether there is a price, taken from the records if need be."""
         if candidate.free:
             self.prices[candidate.key] = Price(VIEW_US)
-        record = self.records.get(self.record_key(candidate))
-        if record is not None and candidate.key not in self.prices:
-            self.prices[candidate.key] = Price(record.us, record.low, record.high, True, self.model.price(candidate))
+        recorded = self.recorded(candidate) if candidate.key not in self.prices else None
+        if recorded is not None:
+            self.prices[candidate.key] = recorded
         return candidate.key in self.prices
+
+    def recorded(self, candidate: Candidate) -> Price | None:
+        """The price that the records have; ``None`` where it was never measured."""
+        record = self.records.get(self.record_key(candidate))
+        return None if record is None else Price(record.us, record.low, record.high, True, self.model.price(candidate))
 
     def record_key(self, candidate: Candidate) -> str:
         """The candidate's key, with the values of the run-time sizes in it, and what streams its constants."""
@@ -146,6 +193,10 @@ def planned(candidate: Candidate) -> Opaque | Kernel:
     mapped = map_stage_tensors(stage, lambda t: target.get(t, t))
     assert isinstance(mapped, (Opaque, Kernel))
     return mapped
+
+
+def _made_by(candidate: Candidate) -> list[str]:
+    return [o.name for o in planned(candidate).outs]
 
 
 def _last_needs(groups: Sequence[Sequence[Candidate]]) -> list[list[str]]:

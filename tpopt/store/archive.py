@@ -120,6 +120,10 @@ def write_whole(path: Path, data: bytes) -> None:
 def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     temporary = None
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device is written to, never replaced
+            with path.open("wb") as file:
+                fill(file)
+            return
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:

@@ -36,7 +36,7 @@ class Record:
 class Records:
     """Records of one machine by key. Reading a damaged or foreign file counts as empty; writing is atomic and merges.
 
-    ``path`` None means the file in this user's cache directory.
+    ``path`` None means the file in this user's cache directory. A device, such as ``/dev/null``, is left as it is.
     """
 
     def __init__(self, path: str | Path | None, fingerprint: str) -> None:
@@ -55,7 +55,7 @@ class Records:
 
     def save(self) -> None:
         """Adds what is new to the file. A directory that cannot be written loses nothing but the records."""
-        if not self._fresh:
+        if not self._fresh or _is_special(self.path):
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -67,6 +67,11 @@ class Records:
             return
         self._known.update(self._fresh)
         self._fresh = {}
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is there, and no file: a pipe would wait for somebody, and a device would be replaced."""
+    return path.exists() and not path.is_file()
 
 
 def default_path() -> Path:
@@ -109,6 +114,8 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def _load(path: Path) -> dict[str, dict[str, Record]]:
+    if _is_special(path):
+        return {}
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data.get("version") != VERSION:

@@ -80,6 +80,13 @@ class BuildPool:
                 with suppress(OSError, RuntimeError):  # the first request will meet the same and say so
                     self._start()
 
+    def settle(self) -> None:
+        """Returns when what :meth:`warm` started is done with its imports: nothing can be timed beside them."""
+        zygote = self._zygote
+        if zygote is not None and self._unusable() is None:
+            with suppress(ZygoteDied):  # the first request will meet the same and say so
+                zygote.wait()
+
     def submit(self, request: BuildRequest) -> Future[Built]:
         """The kernel, from the cache or built; the future fails with :class:`KernelBuildFailed` and nothing else.
 

@@ -54,6 +54,18 @@ class Zygote:
         # Linux ends the zygote with the thread that started it: this one lives as long as the zygote should.
         threading.Thread(target=self._keep, name="tpopt-zygote", daemon=True).start()
 
+    def wait(self) -> None:
+        """Returns when its imports are done. Raises :class:`ZygoteDied`."""
+        self._launched.wait()
+        with self._asking:
+            if self._failure:
+                raise ZygoteDied(self._failure)
+            try:
+                self._imported()
+            except OSError as error:
+                self._failure = self._why(error)
+                raise ZygoteDied(self._failure) from error
+
     def fork(self) -> Worker:
         """A new worker. Raises :class:`ZygoteDied`, or its base where the system has no process left."""
         ours, theirs = socket.socketpair()
@@ -125,15 +137,18 @@ class Zygote:
             if self._failure:
                 raise ZygoteDied(self._failure)
             try:
-                if not self._ready:
-                    self._line()
-                    self._ready = True
-                    self._control.settimeout(ANSWER_SECONDS)
+                self._imported()
                 socket.send_fds(self._control, [line], handles)
                 return int(self._line())
             except OSError as error:
                 self._failure = self._why(error)
                 raise ZygoteDied(self._failure) from error
+
+    def _imported(self) -> None:
+        if not self._ready:
+            self._line()
+            self._ready = True
+            self._control.settimeout(ANSWER_SECONDS)
 
     def _line(self) -> bytes:
         line = b""

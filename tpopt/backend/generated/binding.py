@@ -6,7 +6,10 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
+
+import torch
 
 from tpopt.backend.binding import Binder, KernelBinder
 from tpopt.backend.build.link import NO_COMPILER, has_linker
@@ -17,7 +20,7 @@ from tpopt.backend.cuda import binding as cuda
 from tpopt.backend.cuda import compilers
 from tpopt.backend.cuda.driver import obstacle as driver_obstacle
 from tpopt.backend.generated.constants import constants_of, positions, value_of
-from tpopt.backend.generated.kernel import GeneratedKernel
+from tpopt.backend.generated.kernel import GeneratedKernel, reading
 from tpopt.backend.generated.machine import Processor, host_processor
 from tpopt.backend.generated.normal import algebra
 from tpopt.backend.generated.request import KernelRequest
@@ -52,11 +55,18 @@ def _request(stage: Kernel, processor: Processor) -> KernelRequest:
     )
 
 
-def build_request(stage: Kernel) -> BuildRequest | None:
-    """What the build workers are asked for a kernel; ``None`` for one that is not generated."""
+def build_request(stage: Kernel, values: Mapping[str, torch.Tensor] = MappingProxyType({})) -> BuildRequest | None:
+    """What the build workers are asked for a kernel; ``None`` for one that is not generated.
+
+    It reads the tensors that ``values`` has by name as they lie in memory, and others as dense ones.
+    """
     if stage.implementation == cuda.IMPLEMENTATION:
         return cuda.request_of(stage).build()
-    return request_of(stage).build() if stage.implementation == IMPLEMENTATION else None
+    if stage.implementation != IMPLEMENTATION:
+        return None
+    constants = constants_of(stage)
+    args = {n: values[t.name] for n, t in enumerate(stage.reads) if n not in constants and t.name in values}
+    return reading(request_of(stage), args).build()
 
 
 def cannot_build(implementation: str) -> str | None:
@@ -72,17 +82,21 @@ def cannot_run(implementation: str) -> str | None:
     return status.reason if status.kind == "none" else None
 
 
-def build_all(stages: Iterable[Stage], timeout_s: float | None = None) -> frozenset[Stage]:
+def build_all(
+    stages: Iterable[Stage],
+    timeout_s: float | None = None,
+    values: Mapping[str, torch.Tensor] = MappingProxyType({}),
+) -> frozenset[Stage]:
     """Builds the generated kernels among these stages, in their order, and waits: nothing can be timed beside builds.
 
     One that fails says so when it is bound. Returns those that ``timeout_s`` seconds did not suffice to begin with, and
-    that nobody built before.
+    that nobody built before. ``values`` are those of :func:`build_request`.
     """
     until = None if timeout_s is None else time.perf_counter() + timeout_s
     pending: set[Future[Built]] = set()
     late: list[Stage] = []
     for stage in stages:
-        request = build_request(stage) if isinstance(stage, Kernel) else None
+        request = build_request(stage, values) if isinstance(stage, Kernel) else None
         if request is None:
             continue
         while until is not None and len(pending) >= AT_ONCE and time.perf_counter() < until:

@@ -31,6 +31,17 @@ def obstacle() -> str | None:
     return f"no kernel can run: {status.reason}" if status.kind == "none" else None
 
 
+def reading(request: KernelRequest, args: Mapping[int, torch.Tensor]) -> KernelRequest:
+    """The request for inputs that lie in memory as these do, by position; the others are dense."""
+    formats = dict.fromkeys(request.channels_last, torch.channels_last)
+    strides = {
+        n: in_order(a.stride(), MEMORY if n in formats else range(a.dim()))
+        for n, a in args.items()
+        if not a.is_contiguous(memory_format=formats.get(n, torch.contiguous_format))
+    }
+    return request.strided(strides) if strides else request
+
+
 def _built(request: KernelRequest) -> Path:
     return build_pool().submit(request.build()).result().path
 
@@ -69,15 +80,11 @@ class GeneratedKernel:
     def at(self, args: Sequence[torch.Tensor]) -> Callable[..., None]:
         """The function for inputs with the strides of these; where none can be built, it copies them first."""
         formats = [self._formats.get(n, torch.contiguous_format) for n in self._moving]
-        strides = {
-            n: in_order(a.stride(), MEMORY if n in self._formats else range(a.dim()))
-            for n, a, f in zip(self._moving, args, formats, strict=True)
-            if not a.is_contiguous(memory_format=f)
-        }
+        request = reading(self.request, dict(zip(self._moving, args, strict=True)))
         try:
-            return self._function(self.request.strided(strides))
+            return self._function(request)
         except KernelBuildFailed:
-            if not strides:
+            if not request.strides:
                 raise
         return partial(_on_copies, self._function(self.request), formats)
 
