@@ -13,7 +13,7 @@ from tpopt.backend.profile import Profiler
 from tpopt.choose.candidate import Candidates, Price
 from tpopt.choose.gather import gather
 from tpopt.choose.modelled import ModelPrices
-from tpopt.choose.pricing import Pricer
+from tpopt.choose.pricing import CLOSE, Pricer
 from tpopt.frontend.trace import Traced, trace
 from tpopt.rewrite import Trace, registry
 from tpopt.store.records import Records
@@ -162,3 +162,73 @@ def test_those_of_a_small_model_are_not():
     profiler, keys = priced(between=1 << 20)
     assert not [key for key in keys if "after" in key]
     assert not profiler.streamed
+
+
+class Busy(Counted):
+    """A machine that takes ``times`` as long now."""
+
+    times = 1.0
+
+    def measure(self, calls: Mapping[str, Any], deadline: float | None = None, streaming: Container[str] = ()) -> Any:
+        found = super().measure(calls, deadline, streaming)
+        return {k: (us * self.times, low * self.times, high * self.times, n) for k, (us, low, high, n) in found.items()}
+
+
+class InTwoRuns:
+    """oneDNN's kernels for the convolution join when the machine has become ``times`` as slow."""
+
+    def __init__(self, tmp: Path, times: float) -> None:
+        made = Priced(tmp)
+        self.found = Candidates(list(made.found.admitted))
+        self.profiler = Busy({made.traced.original.inputs[0].name: X}, made.pricer.binder)
+        records = Records(tmp / "other.json", "here")
+        self.pricer = Pricer(made.pricer.model, records, made.pricer.binder, {}, self.profiler)
+        late = {c for c in self.found.admitted if c.kind == "onednn" and c.produces[0].name == "conv2d"}
+        self.late = {c.key for c in late}
+        self.first = dict(self.pricer.run(self.found, late))
+        self.profiler.asked, self.profiler.times = [], times
+        self.second = dict(self.pricer.run(self.found))
+
+
+def test_who_joins_later_is_measured_beside_the_best_of_the_others(tmp_path: Path):
+    made = InTwoRuns(tmp_path, 1.0)
+    assert made.late
+    assert not made.late & made.first.keys()
+    (asked,) = made.profiler.asked
+    group = {c.key for c in made.found.admitted if c.produces[0].name == "conv2d" and c.key in made.first}
+    best = min(made.first[k].us for k in group)
+    assert set(asked) == made.late | {k for k in group if made.first[k].us <= CLOSE * best}
+    assert len(asked) > len(made.late)
+
+
+def test_of_two_measurements_the_lesser_counts(tmp_path: Path):
+    slower, faster = InTwoRuns(tmp_path / "slower", 2.0), InTwoRuns(tmp_path / "faster", 0.5)
+    assert {k: p.us for k, p in slower.second.items() if k in slower.first} == {
+        k: p.us for k, p in slower.first.items()
+    }
+    again = {k for asked in faster.profiler.asked for k in asked} - faster.late
+    assert again
+    assert all(faster.second[k].us == 0.5 * faster.first[k].us for k in again)
+
+
+def test_what_is_wanted_again_is_measured_once_more_and_nothing_else(tmp_path: Path):
+    made = Priced(tmp_path)
+    relu = next(c for c in made.found.admitted if c.name == "relu:original")
+    made.profiler.asked = []
+    made.pricer.run(made.found, again={relu.key})
+    (asked,) = made.profiler.asked
+    assert relu.key in asked
+    rivals = {c.key for c in made.found.admitted if c.produces[0].name == "relu"}
+    assert set(asked) <= rivals
+
+
+def test_what_needs_a_value_that_nobody_makes_yet_waits_with_the_maker(tmp_path: Path):
+    made = Priced(tmp_path, lambda m, x: x.sin().relu())
+    found = Candidates([c for c in made.found.admitted if c.name in ("sin:original", "relu:original")])
+    profiler = Counted({made.traced.original.inputs[0].name: X}, Binder({}))
+    pricer = Pricer(made.pricer.model, Records(tmp_path / "other.json", "here"), Binder({}), {}, profiler)
+    sine = {c for c in found.admitted if c.name == "sin:original"}
+    assert pricer.run(found, sine) == {}
+    assert len(found.admitted) == 2
+    assert len(pricer.run(found)) == 2
+    assert found.refused == []

@@ -6,7 +6,6 @@ import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from statistics import geometric_mean
 from typing import Final
 
 from tpopt.backend.binding import Binder
@@ -42,36 +41,43 @@ class Pricer:
     profiler: Profiler | None
     deadline: float = float("inf")
     prices: dict[str, Price] = field(default_factory=dict)
+    measurements: int = 0
     _ran: set[Candidate] = field(default_factory=set)
     _failed: set[Candidate] = field(default_factory=set)
 
-    def run(self, found: Candidates, waiting: Container[Candidate] = ()) -> dict[str, Price]:
+    def run(
+        self, found: Candidates, waiting: Container[Candidate] = (), again: Container[str] = ()
+    ) -> dict[str, Price]:
         """Prices by key; competitors for one value are measured together, in the order of the original program.
 
         Those that are ``waiting`` are left for a later run; so are, while there are any, those that need what nobody
-        else makes. What an earlier run has priced keeps its price.
+        else makes. What an earlier run has priced keeps its price, but for the keys in ``again``: of several
+        measurements the least counts, as whatever else a machine does takes time and gives none back.
         """
         if self.profiler is None:
             for candidate in found.admitted:
                 self.prices.setdefault(candidate.key, Price(self.model.price(candidate)))
             return self.prices
         self.profiler.rewind()
+        left = {c.key for c in found.admitted if c.key in again}
         groups = competitors([c for c in found.admitted if c not in waiting], found.wide)
         for group, done in zip(groups, _last_needs(groups), strict=True):
-            self._group(group, found, patient=bool(waiting))
+            self._group(group, found, left, patient=bool(waiting))
             self.profiler.release(done)
         found.admitted = [c for c in found.admitted if c not in self._failed]
         self.records.save()
         return level(found.admitted, self.prices)
 
-    def _group(self, group: Sequence[Candidate], found: Candidates, *, patient: bool) -> None:
+    def _group(self, group: Sequence[Candidate], found: Candidates, again: set[str], *, patient: bool) -> None:
+        """Measures what is new in a group, and those that are wanted ``again``, once."""
         assert self.profiler is not None
         fresh: dict[str, Call] = {}
         for candidate in group:
-            if candidate in self._ran and all(map(self.profiler.has, _made_by(candidate))):
+            wanted = candidate.key in again
+            if candidate in self._ran and not wanted and all(map(self.profiler.has, _made_by(candidate))):
                 continue
             call = self._usable(candidate, found, patient=patient)
-            if call is not None and not self._known(candidate):
+            if call is not None and (wanted or not self._known(candidate)):
                 fresh.setdefault(self.record_key(candidate), call)
         if not fresh:
             return
@@ -79,27 +85,29 @@ class Pricer:
             for candidate in group:
                 self.prices.setdefault(candidate.key, Price(self.model.price(candidate)))
             return
-        self._measure(group, fresh)
+        timed = self._measure(group, {**self._rivals(group, fresh), **fresh})
+        for candidate in (c for c in group if self.record_key(c) in timed):
+            self.prices.pop(candidate.key, None)
+            again.discard(candidate.key)
         for candidate in group:
             self._known(candidate)
 
-    def _measure(self, group: Sequence[Candidate], fresh: Mapping[str, Call]) -> None:
-        """Beside the best of an earlier run: two timings far apart do not tell which of two is the faster by a little.
-
-        What the machine has become faster or slower since is taken out, as other groups keep their earlier prices.
-        """
-        assert self.profiler is not None
+    def _rivals(self, group: Sequence[Candidate], fresh: Mapping[str, Call]) -> dict[str, Call]:
+        """The best of an earlier run: two timings far apart do not tell which of two is the faster by a little."""
         known = {self.record_key(c): c for c in group if c in self._ran and self._is_measured(c) and self._can_run(c)}
         best = min((self.prices[c.key].us for c in known.values()), default=0.0)
-        close = {k: c for k, c in known.items() if k not in fresh and self.prices[c.key].us <= CLOSE * best}
+        return {k: self._bound(c) for k, c in known.items() if k not in fresh and self.prices[c.key].us <= CLOSE * best}
+
+    def _measure(self, group: Sequence[Candidate], calls: Mapping[str, Call]) -> Container[str]:
+        assert self.profiler is not None
         streaming = {self.record_key(c) for c in group if self._streams(c)}
-        calls = {**{key: self._bound(c) for key, c in close.items()}, **fresh}
         timed = self.profiler.measure(calls, self.deadline, streaming)
-        drift = geometric_mean([self.prices[c.key].us / timed[key][0] for key, c in close.items()] or [1.0])
+        self.measurements += 1
         for key, (us, low, high, rounds) in timed.items():
-            self.records.put(key, Record(drift * us, drift * low, drift * high, rounds))
-        for candidate in close.values():
-            del self.prices[candidate.key]
+            known = self.records.get(key)
+            if known is None or us < known.us:
+                self.records.put(key, Record(us, low, high, rounds))
+        return timed.keys()
 
     def _usable(self, candidate: Candidate, found: Candidates, *, patient: bool) -> Call | None:
         """The candidate's call, run once so that what it makes is at hand; ``None`` (and refused) when it fails."""

@@ -10,7 +10,7 @@ keep one of these from being all that is known about a place.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from math import log2
@@ -45,6 +45,8 @@ WORTHWHILE: Final = 0.99
 """A round is begun where the time hoped for is less than this share of the time that is there."""
 ON_THE_UNIT: Final = 0.4
 """Expected time of a kernel on the matrix unit as a share of what it takes without (measured 0.3 to 0.6)."""
+LONG_SECONDS: Final = 1.0
+"""For one cover, after which a round asks for no second: with thousands of candidates it takes as long as building."""
 BUILDING_SHARE: Final = 0.67
 """Part of the time for prices after which no building begins."""
 LATE: Final = "the effort left no time to build it"
@@ -89,6 +91,9 @@ class _Rounds:
         self._expected = {c.key: self._expectation(c) for c in found.admitted}
         self._recorded = {c.key: p for c in self._waiting if (p := pricer.recorded(c)) is not None}
         self._prices: dict[str, Price] = {}
+        self._confirmed: set[str] = set()
+        self._before = pricer.measurements
+        self._freedoms = list(dict.fromkeys(c.numerics is Numerics.APPROXIMATE for c in self._made))
 
     def run(self, *, thorough: bool) -> dict[str, Price]:
         build_pool().settle()
@@ -97,21 +102,29 @@ class _Rounds:
             self._build(recorded)
         else:
             self._measure()
-        freedoms = dict.fromkeys(c.numerics is Numerics.APPROXIMATE for c in self._made)
         covers = FIRST_COVERS
-        while wanted := list(dict.fromkeys(c for f in freedoms for c in self._wanted(covers, approximate=f))):
-            self._build(wanted)
-            covers = COVERS
-        if thorough or len(freedoms) > 1:
-            self._build(sorted(self._waiting, key=lambda c: self._expected[c.key], reverse=True))
+        while True:
+            wanted = list(dict.fromkeys(c for f in self._freedoms for c in self._wanted(covers, approximate=f)))
+            if not wanted and (thorough or len(self._freedoms) > 1):
+                wanted = sorted(self._waiting, key=lambda c: self._expected[c.key], reverse=True)
+                thorough, self._freedoms = False, self._freedoms[:1]
+            if wanted:
+                self._build(wanted)
+                covers = COVERS
+            elif not self._confirm():
+                break
         self._refuse()
         return self._prices
 
     def _wanted(self, covers: int, *, approximate: bool) -> Iterator[Candidate]:
         """Kernels to build that the cheapest covers have, the dearest first: each cover without those before it."""
         taken: set[str] = set()
+        start = time.perf_counter()
         there = self._cover({c.key for c in self._waiting}, approximate=approximate)
+        covers = covers if time.perf_counter() < start + LONG_SECONDS else 1
         for number in range(covers):
+            if time.perf_counter() >= self._until:
+                return
             hoped = self._cover(taken, approximate=approximate)
             picked = [c for c in hoped.picked if c in self._waiting] if hoped is not None else []
             pays = hoped is not None and (there is None or hoped.total_us < WORTHWHILE * there.total_us)
@@ -120,12 +133,30 @@ class _Rounds:
             yield from sorted(picked, key=lambda c: self._expected[c.key], reverse=True)
             taken.update(c.key for c in picked)
 
+    def _confirm(self) -> bool:
+        """Measures the best plan and its rivals again, in one go; whether there was anything new among them.
+
+        Kernels that were measured in different rounds saw a different machine. What comes of records alone stays.
+        """
+        if self._pricer.measurements == self._before or time.perf_counter() >= self._pricer.deadline:
+            return False
+        made, waiting = ({c.key for c in found} for found in (self._made, self._waiting))
+        best = self._cover(waiting, approximate=False)
+        own = {c.key for c in best.picked} & made if best is not None else set()
+        rivals = [best, *(self._cover(waiting | without, approximate=False) for without in (own, made))]
+        keys = {c.key for s in rivals if s is not None for c in s.picked if self._is_measured(c)} - self._confirmed
+        self._confirmed |= keys
+        if keys:
+            self._measure(again=keys)
+        return bool(keys)
+
+    def _is_measured(self, candidate: Candidate) -> bool:
+        return candidate.key in self._prices and self._prices[candidate.key].measured
+
     def _cover(self, without: set[str], *, approximate: bool) -> Solution | None:
-        """The cheapest at hopeful prices; ``None`` where there is none, or no time to look for it."""
-        if time.perf_counter() >= self._until:
-            return None
+        """The cheapest at hopeful prices without some generated kernels; ``None`` where there is none."""
         hope = cache(self._hope)
-        admitted = [c for c in self._found.admitted if not (c in self._waiting and c.key in without)]
+        admitted = [c for c in self._found.admitted if not (c in self._made and c.key in without)]
         expected = {c.key: Price(self._expected[c.key] * hope(_stages(c))) for c in admitted}
         prices = expected | self._recorded | self._prices
         left = replace(self._found, admitted=admitted)
@@ -152,8 +183,8 @@ class _Rounds:
         record("choose", "built", kernels=len(ready), waiting=len(self._waiting), seconds=round(seconds, 1))
         self._measure()
 
-    def _measure(self) -> None:
-        self._prices = self._pricer.run(self._found, self._waiting)
+    def _measure(self, again: Container[str] = ()) -> None:
+        self._prices = self._pricer.run(self._found, self._waiting, again)
         admitted = set(self._found.admitted)
         self._made = {c: None for c in self._made if c in admitted}
 
