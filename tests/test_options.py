@@ -42,6 +42,7 @@ def test_effort_is_a_number_of_seconds(effort: str | float, seconds: float):
         ("seed", -1, "seed=-1: expected an integer of at least 0"),
         ("seed", True, "seed=True: expected an integer"),
         ("progress", "bar", "progress='bar': expected a function of (stage, fraction)"),
+        ("progress", abs, "progress=<built-in function abs>: expected a function of (stage, fraction)"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(field: str, value: object, said: str):

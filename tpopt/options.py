@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ class Options:
         object.__setattr__(self, "exclude", _patterns(self.exclude))
         if type(self.seed) is not int or self.seed < 0:
             raise UsageError(f"seed={self.seed!r}: expected an integer of at least 0")
-        if self.progress is not None and not callable(self.progress):
+        if self.progress is not None and not _takes_two(self.progress):
             raise UsageError(f"progress={self.progress!r}: expected a function of (stage, fraction), or None")
 
     @classmethod
@@ -123,6 +124,17 @@ def _check_effort(effort: object) -> None:
 def _check_kind(name: str, value: object, kind: type | tuple[type, ...], expected: str) -> None:
     if not isinstance(value, kind):
         raise UsageError(f"{name}={value!r}: expected {expected}")
+
+
+def _takes_two(function: object) -> bool:
+    """Whether it can be called with two arguments; what tells nothing of its arguments may be."""
+    if not callable(function):
+        return False
+    try:
+        inspect.signature(function).bind("", 0.0)
+    except (TypeError, ValueError) as error:
+        return isinstance(error, ValueError)
+    return True
 
 
 def _is_number(value: object) -> TypeGuard[float]:
