@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -11,21 +10,6 @@ from torch import nn
 
 from tpopt._compile import build, gate
 from tpopt.measure import Timings
-
-
-@pytest.fixture
-def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, ...]]:
-    """What the race will find, for each contestant; every contestant is called once."""
-    found: dict[str, tuple[float, ...]] = defaultdict(lambda: (3.0,) * 5)
-
-    def interleave(contestants: Any, **_: Any) -> Timings:
-        assert not torch.is_grad_enabled()
-        for call in contestants.values():
-            call()
-        return Timings({name: found[name] for name in contestants})
-
-    monkeypatch.setattr(gate, "interleave", interleave)
-    return found
 
 
 def raced(compiled: Any) -> Any:

@@ -16,6 +16,7 @@ from tpopt._compile.approximate import approximated, errors_of, label_approximat
 from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
 from tpopt._compile.factorize import factors_of, fragment
+from tpopt._compile.libraries import libraries_alone
 from tpopt._compile.samples import samples_of
 from tpopt._compile.shapes import dynamic_from
 from tpopt._compile.strides import without_transposed
@@ -78,18 +79,22 @@ def build(attempt: Attempt) -> Built:
         beside = _beside(special, attempt.plain)
         attempt.built.rivals["plain"] = _built(attempt, beside, state, attempt.plain)
     if attempt.options.gate and attempt.options.choice == "measured" and not attempt.storages:
-        _add_rival_in_order(attempt, attempt.built, state)
+        # what comes in place of a product may leave it transposed too
+        _add_rival(attempt, attempt.built, state, "in order", without_transposed, MOST_ORDERS)
+        _add_rival(attempt, attempt.built, state, "libraries", libraries_alone)
     attempt.pricer = None  # it holds the example and what the model makes of it
     return attempt.built
 
 
-def _add_rival_in_order(attempt: Attempt, built: Built, state: State) -> None:
-    """Another plan for the last race, if it stands verification, where kernels read what lies out of order."""
+def _add_rival(
+    attempt: Attempt, built: Built, state: State, name: str, following: Callable[..., Choice | None], most: int = 1
+) -> None:
+    """Another plan for the last race, if it stands verification: what follows the chosen one, at ``most`` so often."""
     kept = attempt.choice, attempt.verification
     beside = built.specialization
     try:
-        for _ in range(MOST_ORDERS):  # what comes in place of a product may leave it transposed too
-            choice = without_transposed(attempt, beside, state)
+        for _ in range(most):
+            choice = following(attempt, beside, state)
             if choice is None:
                 break
             attempt.choice, beside = choice, _beside(beside, choice)
@@ -97,10 +102,10 @@ def _add_rival_in_order(attempt: Attempt, built: Built, state: State) -> None:
             return
         if attempt.options.verify:
             verify_plan(attempt, beside, state)
-        rival = built.rivals["in order"] = _built(attempt, beside, state)
+        rival = built.rivals[name] = _built(attempt, beside, state)
         rival.verification = attempt.verification
     except VerificationFailed as error:
-        record("verify", "turned down the plan in order", reason=str(error))
+        record("verify", f"turned down the plan {name!r}", reason=str(error))
     finally:
         attempt.choice, attempt.verification = kept
 

@@ -1,0 +1,66 @@
+"""The best plan without generated kernels, which takes part in the last race."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tpopt._compile import build as stages
+from tpopt._compile.attempt import Attempt
+from tpopt._compile.build import build
+from tpopt._compile.libraries import CLOSE, REASON, libraries_alone
+from tpopt.backend.generated.candidates import is_generated
+from tpopt.choose.cover import Choice
+from tpopt.options import Kernels, Options
+
+NET = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.LayerNorm(64)).eval()
+
+
+def after(times: float, kernels: Kernels = "all") -> tuple[Choice, Choice | None]:
+    """A plan chosen by prices alone, and that of the libraries, whose kernels have ``times`` their price."""
+    inputs = (torch.randn(16, 32),)
+    attempt = Attempt(NET, inputs, {}, None, Options(choice="model", gate=False, kernels=kernels), time.perf_counter())
+    made = build(attempt)
+    choice = attempt.choice
+    assert choice is not None
+    keys = {c.key for c in choice.found.admitted if not is_generated(c)}
+    total = choice.solution.total_us
+    share = total / sum(choice.prices[k].us for k in keys) if keys else 1.0
+    prices = {k: replace(p, us=times * share * p.us) if k in keys else p for k, p in choice.prices.items()}
+    attempt.choice = replace(choice, prices=prices)
+    return choice, libraries_alone(attempt, made.specialization, made.state)
+
+
+def test_it_runs_kernels_of_libraries_alone():
+    choice, again = after(1.0)
+    assert any(map(is_generated, choice.solution.picked))
+    assert again is not None
+    assert not any(map(is_generated, again.solution.picked))
+    assert REASON in {r.reason for r in again.found.refused}
+
+
+def test_there_is_none_where_it_is_far_behind():
+    _, again = after(100 * CLOSE)
+    assert again is None
+
+
+def test_there_is_none_where_the_plan_generates_nothing():
+    choice, again = after(1.0, "library")
+    assert not any(map(is_generated, choice.solution.picked))
+    assert again is None
+
+
+def test_it_takes_the_place_of_a_plan_that_is_slower(compiled: Any, times: Any, monkeypatch: pytest.MonkeyPatch):
+    """The plan of originals stands for it: it is another one than the chosen."""
+    monkeypatch.setattr(stages, "without_transposed", lambda *_: None)
+    monkeypatch.setattr(stages, "libraries_alone", lambda attempt, *_: attempt.plain)
+    times.update({"original": (2.0,) * 5, "plan": (1.5,) * 5, "plain": (1.4,) * 5, "libraries": (1.0,) * 5})
+    made = compiled(NET, torch.randn(16, 32), gate=True, choice="measured")
+    assert made.report.result.status == "optimized"
+    assert "library kernels alone" in made.report.result.reason
+    assert made.report.verification.passed
