@@ -31,11 +31,11 @@ Microseconds = Callable[[Candidate], float]
 
 
 class Told(Profiler):
-    """Runs nothing and has every value; times are ``us`` by the stage that a plan names its kernel by."""
+    """Runs nothing and has every value; a call takes the microseconds that :attr:`us` has for its key."""
 
-    def __init__(self, us: Mapping[Stage, float]) -> None:
+    def __init__(self) -> None:
         super().__init__({}, Binder({}))
-        self._us = us
+        self.us: dict[str, float] = {}
         self.asked: list[str] = []
 
     def has(self, name: str) -> bool:
@@ -46,13 +46,7 @@ class Told(Profiler):
 
     def measure(self, calls: Mapping[str, Call], deadline: float | None = None, streaming: Container[str] = ()) -> Any:
         self.asked += calls
-        return {key: (us := self.us(key), 0.9 * us, 1.1 * us, 7) for key in calls}
-
-    def us(self, key: str) -> float:
-        return self._by_key[key]
-
-    def know(self, found: Iterable[Candidate], pricer: Pricer) -> None:
-        self._by_key = {pricer.record_key(c): self._us[planned(c)] for c in found}
+        return {key: (self.us[key], 0.9 * self.us[key], 1.1 * self.us[key], 7) for key in calls}
 
 
 class Model(ModelPrices):
@@ -77,10 +71,10 @@ class Search:
         self.original, self.forms = found.original, [form]
         self.found: Candidates = gather(found.original, [form], storages=storages)
         self.everything = list(self.found.admitted)
-        self.profiler = Told({planned(c): takes(c) for c in self.everything})
+        self.profiler = Told()
         binder = Binder({n: t.detach() for n, t in found.weights.items()})
         self.pricer = Pricer(Model(expected), Records(os.devnull, "here"), binder, {}, self.profiler, float("inf"))
-        self.profiler.know(self.everything, self.pricer)
+        self.profiler.us = {self.pricer.record_key(c): takes(c) for c in self.everything}
         self.rounds: list[list[Stage]] = []
         monkeypatch.setattr(self.pricer, "_bound", lambda c: Call("none", print, (), (), (), single=True))
         monkeypatch.setattr(rounds, "build_all", self._build)

@@ -38,8 +38,8 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
 
     Where the smallest program within a bound on time is sought, one with fewer bytes than the original is enough.
     The original is the user's model as it was called before, without the door that a compiled one is called through.
-    Its rivals run too (the plan of original operators alone; beside an approximate plan the exact one, and those
-    without one of its families): where one of them beats the chosen plan, it takes its place.
+    Its rivals run too (plans of original operators alone, of libraries alone, in order; beside an approximate plan the
+    exact one, and those without one of its families): where one of them beats the chosen plan, it takes its place.
     """
     budget = max(2.0, min(20.0, attempt.deadline - time.perf_counter()))
     runners = {"plan": built, **built.rivals}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tpopt.choose.cover import Choice
     from tpopt.runtime.compiled import Specialization, State
 
-REASON: Final = "only libraries take part"
+REASON: Final = "the plan of libraries alone was faster end to end"
 CLOSE: Final = 1.3
 """Times the price of the cheapest plan from which it is not worth a try: a busy machine has been off by so much."""
 

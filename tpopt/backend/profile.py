@@ -44,8 +44,8 @@ class Profiler:
 
     ``values`` maps a value's plan name to its tensor; what calls make joins them, and what nobody needs again is
     dropped by :meth:`release`, until :meth:`rewind`. ``between`` is the bytes that a model reads from one call of a
-    kernel to the next. ``lying`` has a tensor without memory, by name, for each value that was ever at hand and lies in
-    memory in another order than its axes.
+    kernel to the next. ``strided`` has a tensor without memory, by name, for each value that was ever at hand and is
+    not contiguous.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Profiler:
     ) -> None:
         self._given = {name: copied(value) for name, value in values.items()}
         self._values: dict[str, torch.Tensor] = {}
-        self.lying: dict[str, torch.Tensor] = {}
+        self.strided: dict[str, torch.Tensor] = {}
         self.rewind()
         self._binder = binder
         self._synchronize = synchronize
@@ -76,8 +76,8 @@ class Profiler:
 
     def _keep(self, name: str, value: torch.Tensor) -> None:
         self._values[name] = value
-        if not value.is_contiguous():
-            self.lying.setdefault(name, torch.empty_strided(value.shape, value.stride(), device="meta"))
+        if value.layout is torch.strided and not value.is_contiguous():
+            self.strided.setdefault(name, torch.empty_strided(value.shape, value.stride(), device="meta"))
 
     def release(self, names: Sequence[str]) -> None:
         """Drops values."""

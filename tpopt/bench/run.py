@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, Final
 
 from tpopt.bench.config import BenchConfig
 from tpopt.errors import CorruptFile, UsageError
+from tpopt.store.whole import write_whole
 
 SCHEMA: Final = 1
 Row = dict[str, Any]
@@ -68,20 +67,9 @@ class Run:
         }
 
     def save(self, path: Path) -> None:
-        """Writes the run to a file as a whole: a reader sees the old file or the new one, never half of it."""
+        """Writes the run to a file as a whole. Raises :class:`UsageError` where it cannot be written."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_dict(), indent=1) + "\n"
-        if path.exists() and not path.is_file():  # a pipe or a device is written to, never replaced
-            path.write_text(text, encoding="utf-8")
-            return
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        write_whole(path, (json.dumps(self.to_dict(), indent=1) + "\n").encode())
 
     def __str__(self) -> str:
         from tpopt.bench.table import run_text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from tpopt.backend.generated import candidates as generated
@@ -110,7 +111,7 @@ def choose_again(
         return None
     offered = (*before.found.admitted, *before.found.unbuilt)
     spending = (Spending({c.name: n for c in offered if (n := excess_terms(c, pricer.sizes))}, limit),)
-    found = before.found.without((), "")
+    found = replace(before.found, refused=[*before.found.refused])
     return solved(original, forms, found, priced(original, forms, found, pricer, spending), spending)
 
 

@@ -31,7 +31,7 @@ CLOSE: Final = 1.25
 class Pricer:
     """Prices every admitted candidate; those that fail when tried are moved to the refused.
 
-    ``profiler`` None prices by the model alone.
+    ``profiler`` None prices by the model alone. ``measurements`` counts the groups that were timed.
     """
 
     model: ModelPrices
@@ -85,8 +85,9 @@ class Pricer:
             for candidate in group:
                 self.prices.setdefault(candidate.key, Price(self.model.price(candidate)))
             return
-        timed = self._measure(group, {**self._rivals(group, fresh), **fresh})
-        for candidate in (c for c in group if self.record_key(c) in timed):
+        calls = {**self._rivals(group, fresh), **fresh}
+        self._measure(group, calls)
+        for candidate in (c for c in group if self.record_key(c) in calls):
             self.prices.pop(candidate.key, None)
             again.discard(candidate.key)
         for candidate in group:
@@ -98,16 +99,14 @@ class Pricer:
         best = min((self.prices[c.key].us for c in known.values()), default=0.0)
         return {k: self._bound(c) for k, c in known.items() if k not in fresh and self.prices[c.key].us <= CLOSE * best}
 
-    def _measure(self, group: Sequence[Candidate], calls: Mapping[str, Call]) -> Container[str]:
+    def _measure(self, group: Sequence[Candidate], calls: Mapping[str, Call]) -> None:
         assert self.profiler is not None
         streaming = {self.record_key(c) for c in group if self._streams(c)}
-        timed = self.profiler.measure(calls, self.deadline, streaming)
         self.measurements += 1
-        for key, (us, low, high, rounds) in timed.items():
+        for key, (us, low, high, rounds) in self.profiler.measure(calls, self.deadline, streaming).items():
             known = self.records.get(key)
             if known is None or us < known.us:
                 self.records.put(key, Record(us, low, high, rounds))
-        return timed.keys()
 
     def _usable(self, candidate: Candidate, found: Candidates, *, patient: bool) -> Call | None:
         """The candidate's call, run once so that what it makes is at hand; ``None`` (and refused) when it fails."""

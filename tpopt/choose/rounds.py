@@ -10,7 +10,7 @@ keep one of these from being all that is known about a place.
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from math import log2
@@ -92,7 +92,8 @@ class _Rounds:
         self._recorded = {c.key: p for c in self._waiting if (p := pricer.recorded(c)) is not None}
         self._prices: dict[str, Price] = {}
         self._confirmed: set[str] = set()
-        self._before = pricer.measurements
+        self._measurements_before = pricer.measurements
+        self._covers = FIRST_COVERS
         self._freedoms = list(dict.fromkeys(c.numerics is Numerics.APPROXIMATE for c in self._made))
 
     def run(self, *, thorough: bool) -> dict[str, Price]:
@@ -102,27 +103,28 @@ class _Rounds:
             self._build(recorded)
         else:
             self._measure()
-        covers = FIRST_COVERS
-        while True:
-            wanted = list(dict.fromkeys(c for f in self._freedoms for c in self._wanted(covers, approximate=f)))
-            if not wanted and (thorough or len(self._freedoms) > 1):
-                wanted = sorted(self._waiting, key=lambda c: self._expected[c.key], reverse=True)
-                thorough, self._freedoms = False, self._freedoms[:1]
-            if wanted:
-                self._build(wanted)
-                covers = COVERS
-            elif not self._confirm():
-                break
-        self._refuse()
+        while self._build_hopeful() or self._confirm():
+            pass
+        if self._waiting and (thorough or len(self._freedoms) > 1):
+            self._build(self._dearest_first(self._waiting))
+            self._confirm()
+        self._leave_out()
         return self._prices
 
-    def _wanted(self, covers: int, *, approximate: bool) -> Iterator[Candidate]:
+    def _build_hopeful(self) -> bool:
+        """One round; whether there was anything to hope for."""
+        wanted = list(dict.fromkeys(c for f in self._freedoms for c in self._wanted(approximate=f)))
+        if wanted:
+            self._build(wanted)
+            self._covers = COVERS
+        return bool(wanted)
+
+    def _wanted(self, *, approximate: bool) -> Iterator[Candidate]:
         """Kernels to build that the cheapest covers have, the dearest first: each cover without those before it."""
         taken: set[str] = set()
         start = time.perf_counter()
         there = self._cover({c.key for c in self._waiting}, approximate=approximate)
-        covers = covers if time.perf_counter() < start + LONG_SECONDS else 1
-        for number in range(covers):
+        for number in range(self._covers if time.perf_counter() < start + LONG_SECONDS else 1):
             if time.perf_counter() >= self._until:
                 return
             hoped = self._cover(taken, approximate=approximate)
@@ -130,7 +132,7 @@ class _Rounds:
             pays = hoped is not None and (there is None or hoped.total_us < WORTHWHILE * there.total_us)
             if not picked or (number == 0 and not pays):
                 return
-            yield from sorted(picked, key=lambda c: self._expected[c.key], reverse=True)
+            yield from self._dearest_first(picked)
             taken.update(c.key for c in picked)
 
     def _confirm(self) -> bool:
@@ -138,20 +140,26 @@ class _Rounds:
 
         Kernels that were measured in different rounds saw a different machine. What comes of records alone stays.
         """
-        if self._pricer.measurements == self._before or time.perf_counter() >= self._pricer.deadline:
+        if self._pricer.measurements == self._measurements_before or time.perf_counter() >= self._pricer.deadline:
             return False
-        made, waiting = ({c.key for c in found} for found in (self._made, self._waiting))
-        best = self._cover(waiting, approximate=False)
-        own = {c.key for c in best.picked} & made if best is not None else set()
-        rivals = [best, *(self._cover(waiting | without, approximate=False) for without in (own, made))]
-        keys = {c.key for s in rivals if s is not None for c in s.picked if self._is_measured(c)} - self._confirmed
+        keys = {c.key for f in self._freedoms for c in self._contenders(approximate=f)} - self._confirmed
         self._confirmed |= keys
         if keys:
             self._measure(again=keys)
         return bool(keys)
 
-    def _is_measured(self, candidate: Candidate) -> bool:
-        return candidate.key in self._prices and self._prices[candidate.key].measured
+    def _contenders(self, *, approximate: bool) -> Iterator[Candidate]:
+        """What was measured of the best plan, of the best without its generated kernels, and of that without any."""
+        made, waiting = ({c.key for c in found} for found in (self._made, self._waiting))
+        best = self._cover(waiting, approximate=approximate)
+        own = {c.key for c in best.picked} if best is not None else set()
+        for plan in (best, *(self._cover(waiting | without, approximate=approximate) for without in (own, made))):
+            for candidate in plan.picked if plan is not None else ():
+                if candidate.key in self._prices and self._prices[candidate.key].measured:
+                    yield candidate
+
+    def _dearest_first(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        return sorted(candidates, key=lambda c: self._expected[c.key], reverse=True)
 
     def _cover(self, without: set[str], *, approximate: bool) -> Solution | None:
         """The cheapest at hopeful prices without some generated kernels; ``None`` where there is none."""
@@ -177,7 +185,7 @@ class _Rounds:
         """Builds and measures; what there was no time for goes on waiting."""
         seconds = max(self._until - time.perf_counter(), 0.0)
         assert self._pricer.profiler is not None
-        late = build_all(map(planned, wanted), seconds, self._pricer.profiler.lying)
+        late = build_all(map(planned, wanted), seconds, self._pricer.profiler.strided)
         ready = {c.key for c in wanted if planned(c) not in late}
         self._waiting = {c: None for c in self._waiting if c.key not in ready}
         record("choose", "built", kernels=len(ready), waiting=len(self._waiting), seconds=round(seconds, 1))
@@ -192,8 +200,8 @@ class _Rounds:
         on_it = isinstance(candidate.stage, Kernel) and dict(candidate.stage.parameters).get(MATRIX)
         return self._pricer.model.price(candidate) * (ON_THE_UNIT if on_it else 1.0)
 
-    def _refuse(self) -> None:
-        """Leaves what has a price."""
+    def _leave_out(self) -> None:
+        """Keeps what has a price among the admitted."""
         found, hope = self._found, cache(self._hope)
         late = time.perf_counter() >= self._until
         for candidate in self._waiting:

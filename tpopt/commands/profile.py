@@ -56,7 +56,7 @@ def profile(
     )  # fmt: skip
     found = _saved(Path(target), rounds, options) if target.endswith(".tpg") else _fresh(target, rounds, options, trust)
     if trace is not None:
-        from tpopt.store.archive import write_whole
+        from tpopt.store.whole import write_whole
 
         write_whole(trace, json.dumps(found.trace(), allow_nan=False).encode())
         say(f"wrote {trace}")

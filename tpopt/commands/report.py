@@ -29,7 +29,7 @@ def report(file: Source, *, out: Out = None, as_json: AsJson = False) -> None:
     """
     from tpopt.commands.output import emit_json
     from tpopt.report.html import page
-    from tpopt.store.archive import write_whole
+    from tpopt.store.whole import write_whole
 
     found, graphs = _read(file)
     if as_json:

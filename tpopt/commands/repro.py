@@ -93,7 +93,7 @@ def write_repro(
 ) -> tuple[Path, Path]:
     """Writes both files and returns their paths. Raises :class:`UsageError` where they cannot be written."""
     import tpopt
-    from tpopt.store.archive import write_whole
+    from tpopt.store.whole import write_whole
 
     target = load_target(spec, trust=trust)
     inputs, kwargs = target.inputs, dict(target.kwargs or {})

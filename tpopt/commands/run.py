@@ -91,6 +91,6 @@ def _row(name: str, value: torch.Tensor) -> dict[str, Any]:
 
 def _write(path: Path, results: dict[str, torch.Tensor]) -> None:
     from tpopt._saved.tensors import encode_tensors
-    from tpopt.store.archive import write_whole
+    from tpopt.store.whole import write_whole
 
     write_whole(path, encode_tensors(results))

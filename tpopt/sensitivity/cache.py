@@ -23,8 +23,8 @@ from tpopt.sensitivity import hessian, pairs
 from tpopt.sensitivity.hessian import Estimate
 from tpopt.sensitivity.objective import Objective
 from tpopt.sensitivity.pairs import Changes
-from tpopt.store.archive import write_whole
 from tpopt.store.folder import CURVATURE, cache_folder
+from tpopt.store.whole import write_whole
 
 Kept = TypeVar("Kept")
 

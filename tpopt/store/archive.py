@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Final
 
 from tpopt.errors import CorruptFile, UsageError
+from tpopt.store.whole import write_filled
 
 MANIFEST: Final = "manifest.json"
 MEMBERS: Final[Mapping[str, int]] = MappingProxyType(
@@ -109,35 +108,7 @@ def write_archive(path: Path, members: Mapping[str, bytes]) -> None:
             for member in sorted(members, key=list(MEMBERS).index):
                 zipped.writestr(_entry(member), members[member])
 
-    _write(path, fill)
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file that is there whole or not at all. Raises :class:`UsageError` where it cannot be written."""
-    _write(path, lambda file: file.write(data))
-
-
-def _write(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    temporary = None
-    try:
-        if path.exists() and not path.is_file():  # a pipe or a device is written to, never replaced
-            with path.open("wb") as file:
-                fill(file)
-            return
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}; name a file in a folder with room for it") from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+    write_filled(path, fill)
 
 
 def open_archive(path: Path) -> Archive:
@@ -230,9 +201,3 @@ def _directory_bytes(entries: Sequence[zipfile.ZipInfo]) -> int:
     large = any(max(e.file_size, e.header_offset) > zipfile.ZIP64_LIMIT for e in entries)
     fixed = _END_BYTES + (_END64_BYTES if large else 0)
     return fixed + sum(_CENTRAL_BYTES + len(e.filename) + len(e.extra) for e in entries)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from tpopt.store.folder import cache_root
+from tpopt.store.whole import is_special
 
 VERSION = 1
 
@@ -55,7 +56,7 @@ class Records:
 
     def save(self) -> None:
         """Adds what is new to the file. A directory that cannot be written loses nothing but the records."""
-        if not self._fresh or _is_special(self.path):
+        if not self._fresh or is_special(self.path):
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -67,11 +68,6 @@ class Records:
             return
         self._known.update(self._fresh)
         self._fresh = {}
-
-
-def _is_special(path: Path) -> bool:
-    """Whether it is there, and no file: a pipe would wait for somebody, and a device would be replaced."""
-    return path.exists() and not path.is_file()
 
 
 def default_path() -> Path:
@@ -114,7 +110,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def _load(path: Path) -> dict[str, dict[str, Record]]:
-    if _is_special(path):
+    if is_special(path):
         return {}
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

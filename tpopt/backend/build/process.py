@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -56,15 +56,8 @@ class Zygote:
 
     def wait(self) -> None:
         """Returns when its imports are done. Raises :class:`ZygoteDied`."""
-        self._launched.wait()
-        with self._asking:
-            if self._failure:
-                raise ZygoteDied(self._failure)
-            try:
-                self._imported()
-            except OSError as error:
-                self._failure = self._why(error)
-                raise ZygoteDied(self._failure) from error
+        with self._talking():
+            pass
 
     def fork(self) -> Worker:
         """A new worker. Raises :class:`ZygoteDied`, or its base where the system has no process left."""
@@ -132,23 +125,26 @@ class Zygote:
             self._ended.set()
 
     def _ask(self, line: bytes, handles: Sequence[int]) -> int:
+        with self._talking():
+            socket.send_fds(self._control, [line], handles)
+            return int(self._line())
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Its turn for one who asks, once the imports are done. Raises :class:`ZygoteDied`, whoever finds out."""
         self._launched.wait()
         with self._asking:
             if self._failure:
                 raise ZygoteDied(self._failure)
             try:
-                self._imported()
-                socket.send_fds(self._control, [line], handles)
-                return int(self._line())
+                if not self._ready:
+                    self._line()
+                    self._ready = True
+                    self._control.settimeout(ANSWER_SECONDS)
+                yield
             except OSError as error:
                 self._failure = self._why(error)
                 raise ZygoteDied(self._failure) from error
-
-    def _imported(self) -> None:
-        if not self._ready:
-            self._line()
-            self._ready = True
-            self._control.settimeout(ANSWER_SECONDS)
 
     def _line(self) -> bytes:
         line = b""

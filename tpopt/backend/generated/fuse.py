@@ -95,7 +95,7 @@ def composed(stages: list[Compute], outs: Sequence[Tensor]) -> list[Compute]:
     """
     for position in reversed(range(len(stages) - 1)):
         stage = stages[position]
-        readers = [n for n in range(position + 1, len(stages)) if stage.outs[0] in _read(stages[n])]
+        readers = [n for n in range(position + 1, len(stages)) if stage.outs[0] in _sources(stages[n])]
         if stage.outs[0] in outs or len(stage.outs) > 1 or not _can_move(stage, [stages[n] for n in readers]):
             continue
         for n in readers:
@@ -106,7 +106,7 @@ def composed(stages: list[Compute], outs: Sequence[Tensor]) -> list[Compute]:
 
 def _can_move(stage: Compute, readers: Sequence[Compute]) -> bool:
     out, body = stage.outs[0], stage.bodies[0]
-    if not readers or any(out in _indexing(r) for r in readers):
+    if not readers or any(out in _index_sources(r) for r in readers):
         return False
     terms = postorder(body)
     if any(len(terms) + len(postorder(*r.bodies)) > MAX_TERMS for r in readers):
@@ -121,12 +121,12 @@ def _can_move(stage: Compute, readers: Sequence[Compute]) -> bool:
 
 
 @lru_cache(maxsize=KEPT_STAGES)
-def _read(stage: Compute) -> frozenset[Tensor]:
+def _sources(stage: Compute) -> frozenset[Tensor]:
     return frozenset(stage_reads(stage))
 
 
 @lru_cache(maxsize=KEPT_STAGES)
-def _indexing(stage: Compute) -> frozenset[Tensor]:
+def _index_sources(stage: Compute) -> frozenset[Tensor]:
     """What a stage reads to know where to read."""
     return frozenset(tensors_of_indices(term_indices(*stage.bodies)))
 
@@ -175,7 +175,7 @@ def _common(stages: Sequence[Compute]) -> int:
 def _checked(stages: Sequence[Compute], outs: Sequence[Tensor], depth: int) -> int:
     """The number of loops that stages share. Raises :class:`KernelUnsupported` where that makes no kernel."""
     makers = {o: s for s in stages for o in s.outs}
-    if any(t in makers for s in stages for t in _indexing(s)):
+    if any(t in makers for s in stages for t in _index_sources(s)):
         raise KernelUnsupported("a result of the kernel is used as an index in it")
     if depth == 0:
         raise KernelUnsupported("the stages share no loops, so that one would have to end before the next begins")
