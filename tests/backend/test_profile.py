@@ -39,6 +39,23 @@ def test_the_first_value_stays():
     assert made._value("y") is before
 
 
+def test_a_rewound_profiler_has_what_it_was_given_even_if_that_was_released():
+    made = profiler()
+    assert made.run(call(torch.neg, "x")) is None
+    made.release(["x"])
+    made.rewind()
+    assert [made.has(n) for n in ("x", "y")] == [True, False]
+
+
+def test_it_remembers_how_values_lie_that_are_not_contiguous():
+    made = profiler(m=torch.ones(2, 3).t())
+    assert made.run(call(lambda m: m * 2, "m")) is None
+    assert made.run(call(lambda m: m.contiguous(), "m", out="z")) is None
+    made.release(["m", "y", "z"])
+    assert {n: v.stride() for n, v in made.strided.items()} == {"m": (1, 3), "y": (1, 3)}
+    assert {v.device.type for v in made.strided.values()} == {"meta"}
+
+
 def raises(x: torch.Tensor) -> torch.Tensor:
     raise RuntimeError("no such kernel\nsecond line")
 

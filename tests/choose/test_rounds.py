@@ -21,7 +21,7 @@ from tpopt.choose.modelled import ModelPrices
 from tpopt.choose.pricing import Pricer, planned
 from tpopt.choose.rounds import LATE, priced
 from tpopt.frontend.trace import trace
-from tpopt.ir import DType, Stage
+from tpopt.ir import DType, Kernel, Stage
 from tpopt.passes.precision.storage import Storage
 from tpopt.rewrite import Numerics, Trace, registry
 from tpopt.store.records import Records
@@ -31,11 +31,12 @@ Microseconds = Callable[[Candidate], float]
 
 
 class Told(Profiler):
-    """Runs nothing and has every value; a call takes the microseconds that :attr:`us` has for its key."""
+    """Runs nothing and has every value. A call takes ``busy`` times the microseconds that ``us`` has for its key."""
 
     def __init__(self) -> None:
         super().__init__({}, Binder({}))
         self.us: dict[str, float] = {}
+        self.busy = 1.0
         self.asked: list[str] = []
 
     def has(self, name: str) -> bool:
@@ -46,7 +47,8 @@ class Told(Profiler):
 
     def measure(self, calls: Mapping[str, Call], deadline: float | None = None, streaming: Container[str] = ()) -> Any:
         self.asked += calls
-        return {key: (self.us[key], 0.9 * self.us[key], 1.1 * self.us[key], 7) for key in calls}
+        now = {key: self.us[key] * self.busy for key in calls}
+        return {key: (us, 0.9 * us, 1.1 * us, 7) for key, us in now.items()}
 
 
 class Model(ModelPrices):
@@ -97,6 +99,10 @@ class Search:
 
 def generated(candidate: Candidate) -> bool:
     return rounds.is_generated(candidate)
+
+
+def stages_of(candidate: Candidate) -> int:
+    return len(candidate.stage.defines) if isinstance(candidate.stage, Kernel) else 0
 
 
 def cheap(candidate: Candidate) -> float:
@@ -160,6 +166,29 @@ def test_a_later_choice_among_fewer_builds_what_the_first_left(monkeypatch: pyte
     assert not set(before).intersection((*left.admitted, *left.unbuilt))
     search.run(left)
     assert len(search.built()) > len(before)
+
+
+def test_a_minute_in_which_the_machine_was_busy_does_not_decide(monkeypatch: pytest.MonkeyPatch):
+    """Libraries are measured while everything takes three times as long, and kernels that were built later are not."""
+    whole = max(map(stages_of, Search(monkeypatch, cheap, cheap).everything))
+    search = Search(
+        monkeypatch,
+        lambda c: cheap(c) if stages_of(c) == whole else 1000.0,  # one kernel for all of the model is worth a try
+        lambda c: 300.0 if generated(c) else 50.0,
+    )
+    search.profiler.busy = 3.0
+    build = search._build
+
+    def builds(stages: Iterable[Stage], timeout_s: float, values: Any) -> frozenset[Stage]:
+        search.profiler.busy = 1.0
+        return build(stages, timeout_s, values)
+
+    monkeypatch.setattr(rounds, "build_all", builds)
+    prices = search.run()
+    assert search.built()
+    chosen = solved(search.original, search.forms, search.found, prices).solution
+    assert not any(map(generated, chosen.picked))
+    assert {prices[c.key].us for c in chosen.picked} == {50.0}
 
 
 def test_when_all_kernels_are_asked_for_the_dearest_is_built_first(monkeypatch: pytest.MonkeyPatch):

@@ -59,6 +59,24 @@ def test_a_zygote_that_died_is_started_anew_and_a_second_one_is_not(pool: BuildP
     assert [reason in error for error in errors] == [True, True]
 
 
+def test_a_pool_has_settled_when_the_imports_are_done(tmp_path: Path):
+    with BuildPool(KernelCache(tmp_path), workers=1, modules=["support.nowhere"]) as pool:
+        pool.settle()  # nothing was started, and nothing is waited for
+        assert pool._zygote is None
+        pool.warm()
+        pool.settle()
+        assert pool._zygote is not None
+        assert pool._zygote._ready
+
+
+def test_a_zygote_that_dies_of_its_imports_has_settled_too(tmp_path: Path):
+    with BuildPool(KernelCache(tmp_path), workers=1, modules=["support.dies_when_imported"]) as pool:
+        pool.warm()
+        pool.settle()
+        assert pool._zygote is not None
+        assert "while it imported support.dies_when_imported" in pool._zygote._failure
+
+
 def test_a_zygote_that_dies_of_its_imports_fails_every_request_with_the_module(tmp_path: Path, request_for: Make):
     with BuildPool(KernelCache(tmp_path), workers=2, modules=["support.dies_when_imported"]) as pool:
         errors = [str(pool.submit(request_for(name)).exception()) for name in "ab"]
