@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tpopt.backend import machine
-from tpopt.backend.machine import COPY_BYTES, GEMM_SIDE, measured_balance
+from tpopt.backend.machine import COPY_BYTES, GEMM_SIDE, known_balance, measured_balance
 from tpopt.commands import doctor
 from tpopt.cost_models.roofline import Balance
 from tpopt.store.records import Record, Records
@@ -55,10 +55,26 @@ def test_a_time_of_zero_divides_nothing(tmp_path: Path, measured: list[str], mon
 
 def test_what_disturbed_cores_yield_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(machine.time, "process_time", lambda: 0.0)  # none of the time was ours
-    assert measured_balance(CPU, Records(tmp_path / "r.json", "here")) == Balance()
+    assert known_balance(CPU, Records(tmp_path / "r.json", "here")) is None
     assert not (tmp_path / "r.json").exists()
     row = doctor.balance(tmp_path / "r.json")
     assert (row.status, row.value.split(",")[:2]) == ("warn", ["90 GMAC/s", " 33 GB/s"])
+
+
+def test_a_named_file_remembers_that_the_default_was_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "_measure", lambda *_: None)
+    assert measured_balance(CPU, Records(tmp_path / "r.json", "here")) == Balance()
+    monkeypatch.setattr(machine, "_measure", lambda *_: pytest.fail("what decides this compilation is in the file"))
+    assert measured_balance(CPU, Records(tmp_path / "r.json", "here")) == Balance()
+
+
+def test_the_shared_records_are_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured: list[str]):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with monkeypatch.context() as busy:
+        busy.setattr(machine, "_measure", lambda *_: None)
+        assert measured_balance(CPU, Records(None, "here")) == Balance()
+    assert measured_balance(CPU, Records(None, "here")).call_us == 1.5
+    assert measured == ["cpu"]
 
 
 def test_real_probes_are_quick_and_plausible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -27,6 +27,9 @@ BALANCE_SECONDS: Final = 0.5
 OWN_SHARE: Final = 0.9
 """Part of its threads' time that a process gets at least on idle cores (measured: 0.99; 0.5 beside one like it)."""
 
+ASSUMED: Final = "balance: assumed"
+"""Key of the record that says that the default balance was taken."""
+
 EXACT_INTEGERS: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"})
 """What a processor needs one of (Linux's names) to sum products of bytes in 32 bits."""
 
@@ -60,8 +63,18 @@ def machine_fingerprint(device: torch.device) -> str:
 
 
 def measured_balance(device: torch.device, records: Records) -> Balance:
-    """The machine's :func:`known_balance`; the default one while other programs hold the cores."""
-    return known_balance(device, records) or Balance()
+    """The machine's :func:`known_balance`; the default one while other programs hold the cores.
+
+    A file of records that somebody named decides a compilation: it remembers that the default was taken, and whoever
+    reads it takes that as well. The records that all share are asked again, as the machine may be free by then.
+    """
+    if records.get(ASSUMED) is not None:
+        return Balance()
+    found = known_balance(device, records)
+    if found is None and not records.shared:
+        records.put(ASSUMED, Record(0.0, 0.0, 0.0, 0))
+        records.save()
+    return found or Balance()
 
 
 def known_balance(device: torch.device, records: Records) -> Balance | None:

@@ -102,12 +102,12 @@ def balance(records: Path | None = None) -> Check:
     """Shows what the processor does in a microsecond, as the records have it or as measured now (under a second)."""
     import torch
 
-    from tpopt.backend.machine import machine_fingerprint, measured_balance
+    from tpopt.backend.machine import known_balance, machine_fingerprint
     from tpopt.cost_models.roofline import Balance
     from tpopt.store.records import Records
 
     device = torch.device("cpu")
-    found = measured_balance(device, Records(records, machine_fingerprint(device)))
+    found = known_balance(device, Records(records, machine_fingerprint(device))) or Balance()
     value = (
         f"{found.macs_per_us / 1e3:.0f} GMAC/s, {found.bytes_per_us / 1e3:.0f} GB/s, "
         f"{found.call_us:.1f} µs a call, {found.primitive_us:.1f} µs a oneDNN primitive"

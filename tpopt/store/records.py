@@ -37,11 +37,13 @@ class Record:
 class Records:
     """Records of one machine by key. Reading a damaged or foreign file counts as empty; writing is atomic and merges.
 
-    ``path`` None means the file in this user's cache directory. A device, such as ``/dev/null``, is left as it is.
+    ``path`` None means the file in this user's cache directory, ``shared`` by all compilations. A device, such as
+    ``/dev/null``, is left as it is.
     """
 
     def __init__(self, path: str | Path | None, fingerprint: str) -> None:
         self.path = Path(path) if path is not None else default_path()
+        self.shared = path is None
         self.fingerprint = fingerprint
         self._known = _load(self.path).get(fingerprint, {})
         self._fresh: dict[str, Record] = {}
