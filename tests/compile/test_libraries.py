@@ -25,15 +25,12 @@ def after(times: float, kernels: Kernels = "all") -> tuple[Choice, Choice | None
     """A plan chosen by prices alone, and that of the libraries, whose kernels have ``times`` their price."""
     inputs = (torch.randn(16, 32),)
     attempt = Attempt(NET, inputs, {}, None, Options(choice="model", gate=False, kernels=kernels), time.perf_counter())
-    made = build(attempt)
-    choice = attempt.choice
-    assert choice is not None
+    choice = build(attempt).choice
     keys = {c.key for c in choice.found.admitted if not is_generated(c)}
     total = choice.solution.total_us
     share = total / sum(choice.prices[k].us for k in keys) if keys else 1.0
     prices = {k: replace(p, us=times * share * p.us) if k in keys else p for k, p in choice.prices.items()}
-    attempt.choice = replace(choice, prices=prices)
-    return choice, libraries_alone(attempt, made.specialization, made.state)
+    return choice, libraries_alone(attempt, replace(choice, prices=prices))
 
 
 def test_it_runs_kernels_of_libraries_alone():
@@ -58,7 +55,8 @@ def test_there_is_none_where_the_plan_generates_nothing():
 def test_it_takes_the_place_of_a_plan_that_is_slower(compiled: Any, times: Any, monkeypatch: pytest.MonkeyPatch):
     """The plan of originals stands for it: it is another one than the chosen."""
     monkeypatch.setattr(stages, "without_transposed", lambda *_: None)
-    monkeypatch.setattr(stages, "libraries_alone", lambda attempt, *_: attempt.plain)
+    monkeypatch.setattr(stages, "libraries_alone", lambda attempt, _: attempt.plain)
+    monkeypatch.setattr(stages, "_same_kernels", lambda *_: False)
     times.update({"original": (2.0,) * 5, "plan": (1.5,) * 5, "plain": (1.4,) * 5, "libraries": (1.0,) * 5})
     made = compiled(NET, torch.randn(16, 32), gate=True, choice="measured")
     assert made.report.result.status == "optimized"

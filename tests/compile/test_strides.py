@@ -34,7 +34,7 @@ def built(channels: int, length: int) -> tuple[Attempt, Choice | None]:
         Pointwise(channels).eval(), inputs, {}, None, Options(choice="model", gate=False), time.perf_counter()
     )
     made = build(attempt)
-    return attempt, without_transposed(attempt, made.specialization, made.state)
+    return attempt, without_transposed(attempt, made.choice, made.specialization, made.state)
 
 
 def test_a_generated_kernel_does_not_read_what_a_library_left_transposed():
@@ -68,6 +68,6 @@ def test_a_result_is_written_in_order_rather_than_copied():
     made = build(attempt)
     assert attempt.choice is not None
     assert not any(map(is_generated, attempt.choice.solution.picked))
-    again = without_transposed(attempt, made.specialization, made.state)
+    again = without_transposed(attempt, made.choice, made.specialization, made.state)
     assert again is not None
     assert [c.name for c in again.solution.picked] == ["permute:generated"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -17,6 +17,7 @@ from tpopt._compile.attempt import Attempt, Built
 from tpopt._compile.check import verify_plan
 from tpopt._compile.factorize import factors_of, fragment
 from tpopt._compile.libraries import libraries_alone
+from tpopt._compile.next_best import next_best
 from tpopt._compile.samples import samples_of
 from tpopt._compile.shapes import dynamic_from
 from tpopt._compile.strides import without_transposed
@@ -76,33 +77,39 @@ def build(attempt: Attempt) -> Built:
                 rival = attempt.built.rivals[name] = _built(attempt, other.special, state, other.choice)
                 rival.verification = other.verification
     if attempt.plain is not None and attempt.options.gate:
-        beside = _beside(special, attempt.plain)
-        attempt.built.rivals["plain"] = _built(attempt, beside, state, attempt.plain)
+        attempt.built.rivals["plain"] = _built(attempt, beside(special, attempt.plain), state, attempt.plain)
     if attempt.options.gate and attempt.options.choice == "measured" and not attempt.storages:
-        # what comes in place of a product may leave it transposed too
-        _add_rival(attempt, attempt.built, state, "in order", without_transposed, MOST_ORDERS)
-        _add_rival(attempt, attempt.built, state, "libraries", libraries_alone)
-    attempt.pricer = None  # it holds the example and what the model makes of it
+        for name, choice in _next_in_line(attempt, attempt.built, state):
+            _add_rival(attempt, attempt.built, state, name, choice)
     return attempt.built
 
 
-def _add_rival(
-    attempt: Attempt, built: Built, state: State, name: str, following: Callable[..., Choice | None], most: int = 1
-) -> None:
-    """Another plan for the last race, if it stands verification: what follows the chosen one, at ``most`` so often."""
-    kept = attempt.choice, attempt.verification
-    beside = built.specialization
+def _next_in_line(attempt: Attempt, built: Built, state: State) -> Iterator[tuple[str, Choice]]:
+    """Plans by name that may be faster end to end than the one whose kernels cost least one by one."""
+    choice, special = built.choice, built.specialization
+    for _ in range(MOST_ORDERS):  # what comes in place of a product may leave it transposed too
+        ordered = without_transposed(attempt, choice, special, state)
+        if ordered is None:
+            break
+        choice, special = ordered, beside(special, ordered)
+    yield "in order", choice
+    libraries = libraries_alone(attempt, built.choice)
+    if libraries is not None:
+        yield "libraries", libraries
+    for number, other in enumerate(next_best(attempt, built.choice), 1):
+        yield f"next {number}", other
+
+
+def _add_rival(attempt: Attempt, built: Built, state: State, name: str, choice: Choice) -> None:
+    """Another plan for the last race, if it is one that nobody runs yet, and stands verification."""
+    if any(_same_kernels(choice, other.choice) for other in (built, *built.rivals.values())):
+        return
+    kept, special = (attempt.choice, attempt.verification), beside(built.specialization, choice)
+    attempt.choice = choice
     try:
-        for _ in range(most):
-            choice = following(attempt, beside, state)
-            if choice is None:
-                break
-            attempt.choice, beside = choice, _beside(beside, choice)
-        if beside is built.specialization:
-            return
         if attempt.options.verify:
-            verify_plan(attempt, beside, state)
-        rival = built.rivals[name] = _built(attempt, beside, state)
+            verify_plan(attempt, special, state)
+        rival = built.rivals[name] = _built(attempt, special, state)
         rival.verification = attempt.verification
     except VerificationFailed as error:
         record("verify", f"turned down the plan {name!r}", reason=str(error))
@@ -110,7 +117,11 @@ def _add_rival(
         attempt.choice, attempt.verification = kept
 
 
-def _beside(special: Specialization, choice: Choice) -> Specialization:
+def _same_kernels(one: Choice, other: Choice) -> bool:
+    return set(one.solution.picked) == set(other.solution.picked)
+
+
+def beside(special: Specialization, choice: Choice) -> Specialization:
     """Another plan in the place of one."""
     return Specialization(choice.plan, special.binder, special.signature, special.states, special.guard)
 
@@ -126,7 +137,7 @@ def _verified(attempt: Attempt, special: Specialization, state: State) -> Specia
             if again is None:
                 raise
         attempt.choice = again
-        special = _beside(special, again)
+        special = beside(special, again)
         attempt.built = _built(attempt, special, state)
     return special
 

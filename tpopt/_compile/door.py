@@ -103,7 +103,7 @@ def _optimized(attempt: Attempt) -> tuple[ResultRow, Any]:
     built = None
     try:
         build(attempt)
-        built = attempt.built
+        built, attempt.pricer = attempt.built, None  # which holds the example and what the model makes of it
         assert built is not None
         attempt.progress("race")
         result = race(attempt, built) if attempt.options.gate else _not_raced(attempt, built)

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from tpopt._compile.attempt import Attempt, Built
 
 ROUNDS = 15
+_OTHER = "faster end to end than the original, and than the plan whose kernels take the least time one by one"
 _REASONS = {
     "plan": "faster end to end than the original",
     "in order": "faster end to end than the original; values lie in order that the cheapest plan leaves transposed",
     "libraries": "faster end to end than the original, with library kernels alone faster than with generated ones",
+    "next 1": _OTHER,
+    "next 2": _OTHER,
     "plain": "the original operators in one plan; no other cover was faster end to end",
     "exact": "faster end to end than the original; nothing that the budget admits was faster than the exact plan",
 }
@@ -38,8 +41,9 @@ def race(attempt: Attempt, built: Built) -> ResultRow:
 
     Where the smallest program within a bound on time is sought, one with fewer bytes than the original is enough.
     The original is the user's model as it was called before, without the door that a compiled one is called through.
-    Its rivals run too (plans of original operators alone, of libraries alone, in order; beside an approximate plan the
-    exact one, and those without one of its families): where one of them beats the chosen plan, it takes its place.
+    Its rivals run too (plans of original operators alone, of libraries alone, in order, next to the cheapest; beside an
+    approximate plan the exact one, and those without one of its families): where one of them beats the chosen plan, it
+    takes its place.
     """
     budget = max(2.0, min(20.0, attempt.deadline - time.perf_counter()))
     runners = {"plan": built, **built.rivals}

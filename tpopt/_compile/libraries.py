@@ -11,21 +11,18 @@ from tpopt.errors import InvalidProgram
 if TYPE_CHECKING:
     from tpopt._compile.attempt import Attempt
     from tpopt.choose.cover import Choice
-    from tpopt.runtime.compiled import Specialization, State
 
 REASON: Final = "the plan of libraries alone was faster end to end"
 CLOSE: Final = 1.3
 """Times the price of the cheapest plan from which it is not worth a try: a busy machine has been off by so much."""
 
 
-def libraries_alone(attempt: Attempt, _special: Specialization, _state: State) -> Choice | None:
+def libraries_alone(attempt: Attempt, choice: Choice) -> Choice | None:
     """The cheapest plan of original operators and library kernels; ``None`` where it is far behind, or the plan itself.
 
     Kernels are priced one at a time, and those of libraries in another minute than those that were built later.
     """
     assert attempt.traced is not None
-    assert attempt.choice is not None
-    choice = attempt.choice
     generated = {c for c in choice.found.admitted if is_generated(c)}
     if generated.isdisjoint(choice.solution.picked):
         return None

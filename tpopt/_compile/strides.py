@@ -18,16 +18,14 @@ if TYPE_CHECKING:
 REASON = "its result lies in memory in another order than what reads it was measured with, or than results may have"
 
 
-def without_transposed(attempt: Attempt, special: Specialization, state: State) -> Choice | None:
-    """The cheapest plan whose results and generated kernels' operands lie in order; ``None`` where they do already.
+def without_transposed(attempt: Attempt, choice: Choice, special: Specialization, state: State) -> Choice | None:
+    """The cheapest plan whose results and generated kernels' operands lie in order; ``None`` where ``choice`` is it.
 
     A product of matrices may come out transposed, and what reads it take several times as long as for dense memory; a
     view that is returned is copied. Prices do not know: each was measured on what another candidate made. The last race
     does.
     """
     assert attempt.traced is not None
-    assert attempt.choice is not None
-    choice = attempt.choice
     read = {v for c in choice.solution.picked if is_generated(c) for v in c.needs}
     returned = {Value(o.name) for o in attempt.traced.original.outputs}
     makers = {v: c for c in choice.solution.picked if not is_generated(c) for v in c.produces if v.layout == ROW}
