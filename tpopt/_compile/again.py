@@ -33,9 +33,9 @@ DERIVATIONS_GO_AT = 2
 def chosen_again(attempt: Attempt, left: int) -> Choice | None:
     """The next of ``left`` choices after one that verification turned down; ``None`` where nothing is left to try.
 
-    What lost accuracy in long sums is first chosen again with less to spend. Then the candidates are left out at which
-    the results began to differ (with the derivation that they belong to, if any), then all derivations, then candidates
-    again. The plan of originals comes last.
+    What lost accuracy in long sums is first chosen again with less to spend, and with still less. Then the candidates
+    are left out at which the results began to differ (with the derivation that they belong to, if any), then all
+    derivations, then candidates again. The plan of originals comes last.
     """
     row, before, pricer = attempt.verification, attempt.choice, attempt.pricer
     if row is None or before is None or pricer is None or not left or before is attempt.plain:
@@ -54,7 +54,10 @@ def _remedies(attempt: Attempt, before: Choice, pricer: Pricer, tried: int) -> I
     assert attempt.verification is not None
     original, picked = attempt.traced.original, before.solution.picked
     error, tolerance = attempt.verification.l2_rel, attempt.verification.tolerance
-    if not tried and error is not None and tolerance is not None and tolerance < error <= MOST_BY_ROUNDING * tolerance:
+    by_rounding = error is not None and tolerance is not None and tolerance < error <= MOST_BY_ROUNDING * tolerance
+    if tried < DERIVATIONS_GO_AT and by_rounding:
+        assert error is not None
+        assert tolerance is not None
         yield choose_again(original, attempt.forms, before, pricer, error=error, tolerance=tolerance)
     exact = without_derived(before.found, attempt.history, picked)
     sound = _without_culprit(attempt, before)
