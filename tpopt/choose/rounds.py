@@ -38,8 +38,9 @@ HOPE: Final = 0.25
 """Quantile of measured over expected time that kernels which nobody has built are hoped to take."""
 NEAREST: Final = 12
 """Measured kernels that it is a quantile of: those of about as many stages, as fusion brings its own errors."""
-UNKNOWN: Final = 0.5
-"""What is hoped for before :data:`ENOUGH` have been measured (lower quartiles of models were 0.4 to 4)."""
+UNKNOWN: Final = 0.25
+"""What is hoped for before :data:`ENOUGH` have been measured: lower quartiles of models were 0.4 to 4, and products
+take 0.35 of what is expected where the machine's balance is not known."""
 ENOUGH: Final = 6
 WORTHWHILE: Final = 0.99
 """A round is begun where the time hoped for is less than this share of the time that is there."""
