@@ -18,6 +18,7 @@ from tpopt._compile.build import build
 from tpopt._compile.next_best import CLOSE, MOST, REASON, next_best
 from tpopt.choose.candidate import Candidate, Value
 from tpopt.choose.cover import Choice
+from tpopt.choose.solve import Spending
 from tpopt.options import Options
 
 NET = nn.Sequential(nn.Linear(32, 64), nn.ReLU()).eval()
@@ -66,6 +67,17 @@ def test_they_are_the_cheapest_of_all_other_covers():
     assert found[0].solution.total_us <= CLOSE * choice.solution.total_us
     assert all(best - {c.name for c in other.solution.picked} for other in found)
     assert REASON in {r.reason for r in found[0].found.refused}
+
+
+def test_they_keep_the_budgets_of_the_chosen_plan(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tpopt._compile.next_best.CLOSE", 100.0)
+    attempt, choice = chosen(NET)
+    names = {c.name for c in choice.solution.picked}
+    first, *_ = next_best(attempt, choice)
+    dear = next(c.name for c in first.solution.picked if c.name not in names)
+    within = next_best(attempt, replace(choice, spending=(Spending({dear: 1}, 0),)))
+    assert within
+    assert not any(c.name == dear for other in within for c in other.solution.picked)
 
 
 def test_there_is_none_where_all_others_are_far_behind():

@@ -28,7 +28,7 @@ def libraries_alone(attempt: Attempt, choice: Choice) -> Choice | None:
         return None
     found = choice.found.without(generated, REASON)
     try:
-        again = solved(attempt.traced.original, attempt.forms, found, choice.prices)
+        again = solved(attempt.traced.original, attempt.forms, found, choice.prices, choice.spending)
     except InvalidProgram:
         return None
     if again.solution.total_us > CLOSE * choice.solution.total_us:

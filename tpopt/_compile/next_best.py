@@ -38,7 +38,7 @@ def next_best(attempt: Attempt, choice: Choice) -> list[Choice]:
             break
         left = choice.found.without([candidate], REASON)
         try:
-            other = solved(attempt.traced.original, attempt.forms, left, choice.prices)
+            other = solved(attempt.traced.original, attempt.forms, left, choice.prices, choice.spending)
         except InvalidProgram:
             continue
         if other.solution.total_us <= CLOSE * total and attempt.prover.all_proved(other.solution.picked):

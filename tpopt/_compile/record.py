@@ -161,7 +161,7 @@ def _covers(attempt: Attempt, choice: Choice) -> tuple[CoverRow, ...]:
 
 def _why_lost(choice: Choice) -> str:
     cheaper = "another cover is cheaper over the whole program"
-    return f"{cheaper} within what verification admits of accuracy" if choice.limited else cheaper
+    return f"{cheaper} within what verification admits of accuracy" if choice.spending else cheaper
 
 
 def _cover(attempt: Attempt, choice: Choice, name: str, rows: list[Any], picked: set[str]) -> CoverRow:

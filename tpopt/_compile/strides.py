@@ -38,7 +38,8 @@ def without_transposed(attempt: Attempt, choice: Choice, special: Specialization
     if not lost:
         return None
     try:
-        again = solved(attempt.traced.original, attempt.forms, choice.found.without(lost, REASON), choice.prices)
+        left = choice.found.without(lost, REASON)
+        again = solved(attempt.traced.original, attempt.forms, left, choice.prices, choice.spending)
     except InvalidProgram:
         return None
     return again if attempt.prover.all_proved(again.solution.picked) else None

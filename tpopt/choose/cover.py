@@ -22,8 +22,8 @@ class Choice:
     solution: Solution
     found: Candidates
     prices: dict[str, Price]
-    limited: bool = False
-    """Whether accuracy was a budget: an earlier cover had lost too much of it."""
+    spending: tuple[Spending, ...] = ()
+    """The budgets that it keeps: accuracy, where an earlier cover had lost too much of it."""
 
 
 def solved(
@@ -53,7 +53,7 @@ def solved(
         admitted, prices, given, list(wanted), spending, wide=found.wide, penalties=penalties, holding=holding
     )
     plan = assemble(whole, solution.picked, prices, given)
-    return Choice(plan, solution, found, prices, limited=bool(spending))
+    return Choice(plan, solution, found, prices, tuple(spending))
 
 
 def _weights(*programs: Program) -> tuple[Tensor, ...]:
