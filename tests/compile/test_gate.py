@@ -68,6 +68,25 @@ def test_a_plan_in_order_takes_the_place_of_one_that_is_slower(compiled, times, 
     assert len(rivals) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "made_by", "plans", "reason"),
+    [
+        ("libraries", "libraries_alone", lambda attempt, _: attempt.plain, "library kernels alone"),
+        ("next 1", "next_best", lambda attempt, _: [attempt.plain], "whose kernels take the least time one by one"),
+    ],
+)
+def test_a_rival_takes_the_place_of_a_plan_that_is_slower(name, made_by, plans, reason, compiled, times, monkeypatch):
+    """The plan of originals stands for it: it is another one than the chosen."""
+    monkeypatch.setattr(build, made_by, plans)
+    monkeypatch.setattr(build, "_same_kernels", lambda *_: False)
+    times.update({"original": (2.0,) * 5, "plan": (1.5,) * 5, "plain": (1.4,) * 5, name: (1.0,) * 5})
+    made = compiled(Perceptron().eval(), torch.randn(4, 16), gate=True, choice="measured")
+    assert made.report.result.status == "optimized"
+    assert reason in made.report.result.reason
+    assert {s.kind for s in made.plan.steps} == {"original"}
+    assert made.report.verification.passed
+
+
 @bf16_products
 def test_the_smallest_is_sought_where_only_time_is_bounded(compiled, times):
     times.update(original=(1.0,) * 5, plan=(2.0,) * 5)

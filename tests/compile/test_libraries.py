@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
 
-import pytest
 import torch
 from torch import nn
 
-from tpopt._compile import build as stages
 from tpopt._compile.attempt import Attempt
 from tpopt._compile.build import build
 from tpopt._compile.libraries import CLOSE, REASON, libraries_alone
@@ -50,15 +47,3 @@ def test_there_is_none_where_the_plan_generates_nothing():
     choice, again = after(1.0, "library")
     assert not any(map(is_generated, choice.solution.picked))
     assert again is None
-
-
-def test_it_takes_the_place_of_a_plan_that_is_slower(compiled: Any, times: Any, monkeypatch: pytest.MonkeyPatch):
-    """The plan of originals stands for it: it is another one than the chosen."""
-    monkeypatch.setattr(stages, "without_transposed", lambda *_: None)
-    monkeypatch.setattr(stages, "libraries_alone", lambda attempt, _: attempt.plain)
-    monkeypatch.setattr(stages, "_same_kernels", lambda *_: False)
-    times.update({"original": (2.0,) * 5, "plan": (1.5,) * 5, "plain": (1.4,) * 5, "libraries": (1.0,) * 5})
-    made = compiled(NET, torch.randn(16, 32), gate=True, choice="measured")
-    assert made.report.result.status == "optimized"
-    assert "library kernels alone" in made.report.result.reason
-    assert made.report.verification.passed

@@ -95,19 +95,6 @@ def test_a_kernel_that_takes_little_is_not_asked_about(monkeypatch: pytest.Monke
     assert next_best(attempt, choice) == []
 
 
-def test_one_takes_the_place_of_a_plan_that_is_slower(compiled: Any, times: Any, monkeypatch: pytest.MonkeyPatch):
-    """The plan of originals stands for it: it is another one than the chosen."""
-    for name in ("without_transposed", "libraries_alone"):
-        monkeypatch.setattr(stages, name, lambda *_: None)
-    monkeypatch.setattr(stages, "next_best", lambda attempt, _: [attempt.plain])
-    monkeypatch.setattr(stages, "_same_kernels", lambda *_: False)
-    times.update({"original": (2.0,) * 5, "plan": (1.5,) * 5, "plain": (1.4,) * 5, "next 1": (1.0,) * 5})
-    made = compiled(NET, torch.randn(16, 32), gate=True, choice="measured")
-    assert made.report.result.status == "optimized"
-    assert "whose kernels take the least time one by one" in made.report.result.reason
-    assert made.report.verification.passed
-
-
 def test_no_plan_runs_twice(compiled: Any, times: Any, monkeypatch: pytest.MonkeyPatch):
     """What is the chosen plan, or that of the originals, does not run under another name."""
     monkeypatch.setattr(stages, "without_transposed", lambda *_: None)

@@ -27,7 +27,7 @@ MOST_BY_ROUNDING = 16.0
 SHARE = 0.5
 """Part of the time that is left which kernels for the next choice may take."""
 DERIVATIONS_GO_AT = 2
-"""Choices after which all derivations go before single candidates do."""
+"""Choices after which no terms are saved any more, and all derivations go before single candidates do."""
 
 
 def chosen_again(attempt: Attempt, left: int) -> Choice | None:
@@ -53,11 +53,8 @@ def _remedies(attempt: Attempt, before: Choice, pricer: Pricer, tried: int) -> I
     assert attempt.traced is not None
     assert attempt.verification is not None
     original, picked = attempt.traced.original, before.solution.picked
-    error, tolerance = attempt.verification.l2_rel, attempt.verification.tolerance
-    by_rounding = error is not None and tolerance is not None and tolerance < error <= MOST_BY_ROUNDING * tolerance
-    if tried < DERIVATIONS_GO_AT and by_rounding:
-        assert error is not None
-        assert tolerance is not None
+    error, tolerance = attempt.verification.l2_rel or 0.0, attempt.verification.tolerance or 0.0
+    if tried < DERIVATIONS_GO_AT and tolerance < error <= MOST_BY_ROUNDING * tolerance:
         yield choose_again(original, attempt.forms, before, pricer, error=error, tolerance=tolerance)
     exact = without_derived(before.found, attempt.history, picked)
     sound = _without_culprit(attempt, before)
